@@ -1,0 +1,67 @@
+//! The whole thing without a ZITADEL: an embedded issuer with a project, a viewer and an admin.
+
+use std::io::{self, Write};
+
+use zitadel_introspect_axum::{ClientAuth, ConfigError, Verifier};
+use zitadel_introspect_testkit::{Api, Issuer, Token};
+
+pub(crate) struct Demo {
+    issuer: Issuer,
+    api: Api,
+    viewer: Token,
+    admin: Token,
+}
+
+impl Demo {
+    pub(crate) async fn start() -> io::Result<Self> {
+        let issuer = Issuer::builder().start().await?;
+        let project = issuer.project("tasks");
+        project.add_role("admin").add_role("viewer");
+        let api = project.api("task-api");
+        let with_role = |name: &str, role: &str| {
+            let user = issuer.service_user(name);
+            user.grant(&project, [role]);
+            user.pat()
+        };
+        let (viewer, admin) = (with_role("viewer", "viewer"), with_role("admin", "admin"));
+        tracing::warn!(
+            issuer = issuer.url(),
+            "DEMO: the embedded issuer is for trying out, never for production"
+        );
+        Ok(Self { issuer, api, viewer, admin })
+    }
+
+    pub(crate) fn verifier(&self) -> Result<Verifier, ConfigError> {
+        let issuer = zitadel_introspect_axum::Issuer::parse(&self.issuer.url())?;
+        Verifier::builder(issuer, ClientAuth::key_json(&self.api.key_json())?).build()
+    }
+
+    /// The guide's commands, ready to be pasted.
+    pub(crate) fn print_guide(&self, api: &str) {
+        let (viewer, admin) = (&*self.viewer, &*self.admin);
+        let guide = format!(
+            r#"
+Try this in another terminal.
+
+# public
+curl -i {api}/api/healthz
+
+# without a token: 401
+curl -i {api}/api/tasks
+
+# a viewer reads, and may not add: 200, 403
+export VIEWER={viewer}
+curl -i -H "Authorization: Bearer $VIEWER" {api}/api/tasks
+curl -i -H "Authorization: Bearer $VIEWER" {api}/api/add-task
+
+# an admin adds and reads: 200, 200
+export ADMIN={admin}
+curl -i -H "Authorization: Bearer $ADMIN" {api}/api/add-task --data "task=My new task"
+curl -i -H "Authorization: Bearer $ADMIN" {api}/api/tasks
+
+"#
+        );
+        // A closed standard output is no reason to stop.
+        let _ = io::stdout().write_all(guide.as_bytes());
+    }
+}

@@ -1,0 +1,128 @@
+//! What changed, as ZITADEL tells an Actions v2 target: kept in order, and posted where one is set.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::hmac;
+use bytes::Bytes;
+use http::{Request, Uri, header};
+use http_body_util::Full;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::model::{Id, State};
+
+/// One event, in the form and spelling of ZITADEL's webhooks.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Event {
+    /// Which user, grant, project or session changed.
+    #[serde(rename = "aggregateID")]
+    pub aggregate_id: String,
+    /// `user`, `usergrant`, `project`, `session`, `oidc_session`.
+    #[serde(rename = "aggregateType")]
+    pub aggregate_type: &'static str,
+    /// The organization that the aggregate belongs to; for a session the instance.
+    #[serde(rename = "resourceOwner")]
+    pub resource_owner: String,
+    /// The instance.
+    #[serde(rename = "instanceID")]
+    pub instance_id: String,
+    /// The aggregate's version, such as `v1`.
+    pub version: &'static str,
+    /// Counts the events of one aggregate.
+    pub sequence: u64,
+    /// Such as `user.grant.added`.
+    pub event_type: &'static str,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+    /// Who made the change, not whom it concerns.
+    #[serde(rename = "userID", skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+    /// What changed, by event type.
+    #[serde(rename = "event_payload", skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Value>,
+}
+
+/// What an event is about.
+pub(crate) struct Aggregate {
+    pub(crate) id: Id,
+    pub(crate) kind: &'static str,
+    pub(crate) owner: Id,
+}
+
+impl State {
+    /// Keeps an event made by the instance's administrator.
+    pub(crate) fn emit(&mut self, aggregate: Aggregate, event_type: &'static str, payload: Option<Value>) {
+        let user = Some(self.administrator.clone());
+        self.emit_by(user, aggregate, event_type, payload);
+    }
+
+    pub(crate) fn emit_by(
+        &mut self,
+        user_id: Option<Id>,
+        aggregate: Aggregate,
+        event_type: &'static str,
+        payload: Option<Value>,
+    ) {
+        let sequence = self.sequences.entry(aggregate.id.clone()).or_default();
+        *sequence += 1;
+        let sequence = *sequence;
+        let ahead = Duration::from_secs(self.clock_ahead.unsigned_abs());
+        let machine = SystemTime::now();
+        let now = if self.clock_ahead < 0 { machine - ahead } else { machine + ahead };
+        self.events.push(Event {
+            aggregate_id: aggregate.id,
+            aggregate_type: aggregate.kind,
+            resource_owner: aggregate.owner,
+            instance_id: self.instance.clone(),
+            version: if aggregate.kind == "user" { "v2" } else { "v1" },
+            sequence,
+            event_type,
+            created_at: humantime::format_rfc3339_micros(now).to_string(),
+            user_id,
+            payload,
+        });
+    }
+}
+
+/// Where events are posted.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) uri: Uri,
+    pub(crate) signing_key: String,
+}
+
+/// Posts one event, signed; a target that does not answer loses it.
+pub(crate) async fn deliver(target: &Target, event: &Event, clock_ahead: i64) {
+    let body = serde_json::to_string(event).expect("an event is plain data");
+    let machine = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let now = i64::try_from(machine.as_secs()).unwrap_or(i64::MAX).saturating_add(clock_ahead);
+    let signature = signature(&target.signing_key, now, &body);
+    let _ = tokio::time::timeout(Duration::from_secs(5), post(target, &signature, body)).await;
+}
+
+/// `t=<unix>,v1=<hex>`: HMAC-SHA256 over `<t>.<body>`.
+fn signature(key: &str, now: i64, body: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
+    let tag = hmac::sign(&key, format!("{now}.{body}").as_bytes());
+    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("t={now},v1={hex}")
+}
+
+async fn post(target: &Target, signature: &str, body: String) -> Result<(), Box<dyn std::error::Error>> {
+    let authority = target.uri.authority().ok_or("a target has a host")?;
+    let stream = TcpStream::connect((authority.host(), authority.port_u16().unwrap_or(80))).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let path = target.uri.path_and_query().map_or("/", |path| path.as_str());
+    let request = Request::post(path)
+        .header(header::HOST, authority.as_str())
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("ZITADEL-Signature", signature)
+        .body(Full::new(Bytes::from(body)))?;
+    let connection = tokio::spawn(connection);
+    sender.send_request(request).await?;
+    connection.abort();
+    Ok(())
+}

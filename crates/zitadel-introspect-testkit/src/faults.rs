@@ -1,0 +1,219 @@
+//! What can go wrong between an API and its issuer, chosen by the test.
+
+use std::time::{Duration, Instant};
+
+use http::{HeaderName, StatusCode, header};
+use tokio::sync::watch;
+
+use crate::{answer::Answer, endpoints::Endpoint};
+
+/// Something that goes wrong, and for whom. Without more it concerns every introspection until
+/// [`Issuer::heal`](crate::Issuer::heal).
+///
+/// ```
+/// use zitadel_introspect_testkit::{Endpoint, Fault};
+///
+/// let throttled = Fault::status(429).header("retry-after", "7").times(1);
+/// let no_discovery = Fault::reset().on(Endpoint::Discovery);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Fault {
+    pub(crate) kind: Kind,
+    endpoint: Endpoint,
+    token: Option<String>,
+    times: Option<usize>,
+    lasting: Option<Duration>,
+    until: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    Latency(Duration),
+    Answer(Answer),
+    Truncated,
+    Reset,
+    HangBeforeHead,
+    HangWithinHead,
+    HangWithinBody,
+    EndlessBody,
+    ContentType(String),
+    OtherIssuer(String),
+    Hold(watch::Receiver<bool>),
+}
+
+/// Holds requests back until it is dropped; from [`Issuer::hold`](crate::Issuer::hold).
+#[derive(Debug)]
+pub struct Held(pub(crate) watch::Sender<bool>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Fault {
+    pub(crate) fn new(kind: Kind) -> Self {
+        let endpoint = Endpoint::Introspection;
+        Self { kind, endpoint, token: None, times: None, lasting: None, until: None }
+    }
+
+    /// The right answer, but late.
+    #[must_use]
+    pub fn latency(latency: Duration) -> Self {
+        Self::new(Kind::Latency(latency))
+    }
+
+    /// Another status, with a short text body.
+    ///
+    /// # Panics
+    ///
+    /// If `status` is not within 100 and 999.
+    #[must_use]
+    pub fn status(status: u16) -> Self {
+        Self::answer(status, "text/plain", "out of order")
+    }
+
+    /// Another answer altogether.
+    ///
+    /// # Panics
+    ///
+    /// If `status` is not within 100 and 999, or `content_type` is no header value.
+    #[must_use]
+    pub fn answer(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        let status = StatusCode::from_u16(status).expect("a status within 100 and 999");
+        let answer = Answer::plain(status, "text/plain", body);
+        Self::new(Kind::Answer(answer.with_header(header::CONTENT_TYPE, content_type)))
+    }
+
+    /// A redirect to another address.
+    #[must_use]
+    pub fn redirect(location: &str) -> Self {
+        Self::status(307).header("location", location)
+    }
+
+    /// `{"active":false}`, as ZITADEL says for troubles of its own too.
+    #[must_use]
+    pub fn inactive() -> Self {
+        Self::new(Kind::Answer(Answer::inactive()))
+    }
+
+    /// The right answer under another media type.
+    #[must_use]
+    pub fn content_type(content_type: &str) -> Self {
+        Self::new(Kind::ContentType(content_type.to_owned()))
+    }
+
+    /// Half of the body, then the end of the connection.
+    #[must_use]
+    pub fn truncated() -> Self {
+        Self::new(Kind::Truncated)
+    }
+
+    /// A reset connection instead of an answer.
+    #[must_use]
+    pub fn reset() -> Self {
+        Self::new(Kind::Reset)
+    }
+
+    /// No byte, and no end.
+    #[must_use]
+    pub fn hang_before_head() -> Self {
+        Self::new(Kind::HangBeforeHead)
+    }
+
+    /// A few bytes of the head, and no end.
+    #[must_use]
+    pub fn hang_within_head() -> Self {
+        Self::new(Kind::HangWithinHead)
+    }
+
+    /// The head and half of the body, and no end.
+    #[must_use]
+    pub fn hang_within_body() -> Self {
+        Self::new(Kind::HangWithinBody)
+    }
+
+    /// A body that never ends, as fast as it is read.
+    #[must_use]
+    pub fn endless_body() -> Self {
+        Self::new(Kind::EndlessBody)
+    }
+
+    /// A discovery document that names another issuer, as do its endpoints.
+    #[must_use]
+    pub fn other_issuer(issuer: &str) -> Self {
+        Self::new(Kind::OtherIssuer(issuer.to_owned())).on(Endpoint::Discovery)
+    }
+
+    /// One more header on the answer; only for faults that are answers of their own.
+    ///
+    /// # Panics
+    ///
+    /// If this fault is not an answer, or the header is none.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        let Kind::Answer(answer) = self.kind else { panic!("only an answer of its own takes a header") };
+        self.kind = Kind::Answer(answer.with_header(HeaderName::from_static(name), value));
+        self
+    }
+
+    /// Concerns another endpoint than introspection.
+    #[must_use]
+    pub fn on(mut self, endpoint: Endpoint) -> Self {
+        self.endpoint = endpoint;
+        self
+    }
+
+    /// Concerns questions about one token only.
+    #[must_use]
+    pub fn for_token(mut self, token: impl AsRef<str>) -> Self {
+        self.token = Some(token.as_ref().to_owned());
+        self
+    }
+
+    /// Ends after so many requests.
+    #[must_use]
+    pub fn times(mut self, times: usize) -> Self {
+        self.times = Some(times);
+        self
+    }
+
+    /// Ends after a time, counted from its injection.
+    #[must_use]
+    pub fn lasting(mut self, time: Duration) -> Self {
+        self.lasting = Some(time);
+        self
+    }
+}
+
+/// The faults that are in force.
+#[derive(Default)]
+pub(crate) struct Faults(Vec<Fault>);
+
+impl Faults {
+    pub(crate) fn inject(&mut self, mut fault: Fault) {
+        fault.until = fault.lasting.map(|time| Instant::now() + time);
+        self.0.push(fault);
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.0.clear();
+    }
+
+    /// The first fault that concerns a request; it counts as used.
+    pub(crate) fn take(&mut self, endpoint: Endpoint, token: Option<&str>) -> Option<Kind> {
+        self.0.retain(|fault| fault.until.is_none_or(|end| Instant::now() < end));
+        let concerns = |fault: &Fault| {
+            fault.endpoint == endpoint && (fault.token.is_none() || fault.token.as_deref() == token)
+        };
+        let at = self.0.iter().position(concerns)?;
+        let kind = self.0[at].kind.clone();
+        if let Some(times) = &mut self.0[at].times {
+            *times -= 1;
+            if *times == 0 {
+                self.0.remove(at);
+            }
+        }
+        Some(kind)
+    }
+}

@@ -1,0 +1,237 @@
+//! The state of the instance: what ZITADEL would keep in its database.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::Value;
+
+use crate::{
+    events::Event,
+    keys::{Algorithm, SigningKey},
+};
+
+pub(crate) type Id = String;
+
+pub(crate) struct State {
+    pub(crate) issuer: String,
+    /// How far the instance's clock is ahead of the machine's, in seconds.
+    pub(crate) clock_ahead: i64,
+    pub(crate) next_id: u64,
+    pub(crate) rsa_keys: usize,
+    pub(crate) instance: Id,
+    pub(crate) administrator: Id,
+    pub(crate) organizations: Vec<Organization>,
+    pub(crate) projects: Vec<Project>,
+    pub(crate) applications: Vec<Application>,
+    pub(crate) users: Vec<User>,
+    pub(crate) grants: Vec<Grant>,
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) sessions: BTreeSet<Id>,
+    pub(crate) signing_keys: Vec<PublishedKey>,
+    pub(crate) keys_cache_control: String,
+    pub(crate) events: Vec<Event>,
+    pub(crate) sequences: BTreeMap<Id, u64>,
+}
+
+pub(crate) struct Organization {
+    pub(crate) id: Id,
+    pub(crate) name: String,
+    pub(crate) domain: String,
+}
+
+pub(crate) struct Project {
+    pub(crate) id: Id,
+    pub(crate) name: String,
+    pub(crate) organization: Id,
+    pub(crate) roles: Vec<String>,
+    pub(crate) granted_to: BTreeSet<Id>,
+    pub(crate) asserts_roles: bool,
+    pub(crate) active: bool,
+}
+
+pub(crate) struct Application {
+    pub(crate) id: Id,
+    pub(crate) client_id: String,
+    pub(crate) project: Id,
+    pub(crate) kind: ApplicationKind,
+    pub(crate) active: bool,
+}
+
+pub(crate) enum ApplicationKind {
+    /// An API that authenticates by signed assertions.
+    KeyApi { keys: Vec<SigningKey> },
+    /// An API that authenticates by Basic.
+    SecretApi { secret: String },
+    /// An application that people log in to, without a secret (PKCE).
+    Web { jwt: bool, asserts_roles: bool, id_token_profile: bool },
+}
+
+pub(crate) struct User {
+    pub(crate) id: Id,
+    pub(crate) username: String,
+    pub(crate) organization: Id,
+    pub(crate) person: Option<Profile>,
+    pub(crate) state: UserState,
+    pub(crate) metadata: BTreeMap<String, Vec<u8>>,
+    pub(crate) updated_at: i64,
+}
+
+/// What ZITADEL knows of a person. Every part is optional in its answers.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Profile {
+    /// `given_name`.
+    pub given_name: Option<String>,
+    /// `family_name`.
+    pub family_name: Option<String>,
+    /// `nickname`.
+    pub nickname: Option<String>,
+    /// `gender`.
+    pub gender: Option<String>,
+    /// `locale`.
+    pub locale: Option<String>,
+    /// `picture`.
+    pub picture: Option<String>,
+    /// `email`, which counts as verified.
+    pub email: Option<String>,
+    /// `phone_number`, which counts as verified.
+    pub phone_number: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UserState {
+    Active,
+    Deactivated,
+    Locked,
+}
+
+pub(crate) struct Grant {
+    pub(crate) id: Id,
+    pub(crate) user: Id,
+    pub(crate) project: Id,
+    pub(crate) organization: Id,
+    pub(crate) roles: Vec<String>,
+    pub(crate) active: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct Token {
+    /// `jti`.
+    pub(crate) id: Id,
+    pub(crate) text: String,
+    pub(crate) kind: TokenKind,
+    pub(crate) user: Id,
+    pub(crate) client_id: String,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) audience: Vec<String>,
+    pub(crate) issued_at: i64,
+    pub(crate) expires_at: Option<i64>,
+    pub(crate) session: Option<Id>,
+    pub(crate) actor: Option<Value>,
+    pub(crate) dead: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TokenKind {
+    Pat,
+    Access,
+    Refresh,
+    Id,
+}
+
+pub(crate) struct PublishedKey {
+    pub(crate) key: SigningKey,
+    pub(crate) signs: bool,
+}
+
+impl State {
+    pub(crate) fn new(issuer: String) -> Self {
+        let mut state = Self {
+            issuer,
+            clock_ahead: 0,
+            next_id: 400_000_000_000_000_001,
+            rsa_keys: 0,
+            instance: Id::new(),
+            administrator: Id::new(),
+            organizations: Vec::new(),
+            projects: Vec::new(),
+            applications: Vec::new(),
+            users: Vec::new(),
+            grants: Vec::new(),
+            tokens: Vec::new(),
+            sessions: BTreeSet::new(),
+            signing_keys: Vec::new(),
+            keys_cache_control: "max-age=300, must-revalidate".to_owned(),
+            events: Vec::new(),
+            sequences: BTreeMap::new(),
+        };
+        state.instance = state.new_id();
+        state.administrator = state.new_id();
+        state.add_organization("ZITADEL");
+        state
+    }
+
+    /// Ids look like ZITADEL's: eighteen digits, ascending.
+    pub(crate) fn new_id(&mut self) -> Id {
+        self.next_id += 65_537;
+        self.next_id.to_string()
+    }
+
+    /// The instance's own time, in Unix seconds.
+    pub(crate) fn now(&self) -> i64 {
+        let machine = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        i64::try_from(machine.as_secs()).unwrap_or(i64::MAX).saturating_add(self.clock_ahead)
+    }
+
+    pub(crate) fn add_organization(&mut self, name: &str) -> Id {
+        let id = self.new_id();
+        let domain = format!("{}.localhost", name.to_lowercase().replace(' ', "-"));
+        self.organizations.push(Organization { id: id.clone(), name: name.to_owned(), domain });
+        id
+    }
+
+    /// The next RSA key of the process's pool, different from all others of this instance.
+    pub(crate) fn new_rsa_key(&mut self) -> SigningKey {
+        let id = self.new_id();
+        self.rsa_keys += 1;
+        SigningKey::new(id, Algorithm::Rs256, self.rsa_keys)
+    }
+
+    pub(crate) fn organization(&self, id: &str) -> &Organization {
+        find(&self.organizations, |organization| organization.id == id)
+    }
+
+    pub(crate) fn project(&mut self, id: &str) -> &mut Project {
+        find_mut(&mut self.projects, |project| project.id == id)
+    }
+
+    pub(crate) fn application(&mut self, id: &str) -> &mut Application {
+        find_mut(&mut self.applications, |application| application.id == id)
+    }
+
+    pub(crate) fn user(&mut self, id: &str) -> &mut User {
+        find_mut(&mut self.users, |user| user.id == id)
+    }
+
+    /// The key that signs now, made when first needed: RS256, as ZITADEL does unless told otherwise.
+    pub(crate) fn signing_key(&mut self) -> SigningKey {
+        if self.signing_keys.is_empty() {
+            let id = self.new_id();
+            // The pool's first key: no application gets it.
+            let key = SigningKey::new(id, Algorithm::Rs256, 0);
+            self.signing_keys.push(PublishedKey { key, signs: true });
+        }
+        let signing = self.signing_keys.iter().rev().find(|published| published.signs);
+        signing.expect("one published key signs").key.clone()
+    }
+}
+
+fn find<T>(all: &[T], is_it: impl Fn(&T) -> bool) -> &T {
+    all.iter().find(|item| is_it(item)).expect("a handle names something that is there")
+}
+
+fn find_mut<T>(all: &mut [T], is_it: impl Fn(&T) -> bool) -> &mut T {
+    all.iter_mut().find(|item| is_it(item)).expect("a handle names something that is there")
+}

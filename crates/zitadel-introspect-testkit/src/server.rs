@@ -1,0 +1,212 @@
+//! The listening socket: a thread of its own, so that it serves whatever runtime the tests have.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+
+use crate::{
+    answer::Answer,
+    body::AnswerBody,
+    connection::{Connection, Cut, CutSwitch},
+    endpoints::{self, Endpoint, Question},
+    events::{Event, Target, deliver},
+    faults::Kind,
+    form::Form,
+    shared::Shared,
+};
+
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+pub(crate) enum Command {
+    /// Refuse connections, and break those that there are.
+    Stop(oneshot::Sender<()>),
+    /// Listen again on the same port.
+    Resume(oneshot::Sender<io::Result<()>>),
+}
+
+pub(crate) type Delivery = (Target, Event, i64);
+
+/// Listens on a thread of its own until the sender of commands is dropped.
+pub(crate) fn start(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    deliveries: mpsc::UnboundedReceiver<Delivery>,
+) -> io::Result<thread::JoinHandle<()>> {
+    let address = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let name = "zitadel-testkit".to_owned();
+    thread::Builder::new().name(name).spawn(move || {
+        runtime.spawn(deliver_in_order(deliveries));
+        runtime.block_on(serve(listener, address, shared, commands));
+        runtime.shutdown_timeout(Duration::ZERO);
+    })
+}
+
+async fn deliver_in_order(mut deliveries: mpsc::UnboundedReceiver<Delivery>) {
+    while let Some((target, event, clock_ahead)) = deliveries.recv().await {
+        deliver(&target, &event, clock_ahead).await;
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) {
+    let mut listening = listen(listener).ok();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            stream = accept(listening.as_ref()) => {
+                connections.spawn(serve_connection(stream, Arc::clone(&shared)));
+            }
+            Some(_) = connections.join_next() => {}
+            command = commands.recv() => match command {
+                Some(Command::Stop(done)) => {
+                    listening = None;
+                    connections.shutdown().await;
+                    let _ = done.send(());
+                }
+                Some(Command::Resume(done)) => {
+                    let resumed = TcpListener::bind(address).and_then(listen);
+                    let _ = done.send(resumed.map(|listener| listening = Some(listener)));
+                }
+                None => return,
+            },
+        }
+    }
+}
+
+fn listen(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener)
+}
+
+async fn accept(listener: Option<&tokio::net::TcpListener>) -> TcpStream {
+    let Some(listener) = listener else { return std::future::pending().await };
+    loop {
+        if let Ok((stream, _)) = listener.accept().await {
+            return stream;
+        }
+        // Out of file handles: give the connections that there are a moment to end.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
+    let _ = stream.set_nodelay(true);
+    let switch = CutSwitch::default();
+    let connection = Connection::new(stream, switch.clone());
+    let service = service_fn(move |request| handle(request, Arc::clone(&shared), switch.clone()));
+    let _ = http1::Builder::new().serve_connection(connection, service).await;
+}
+
+async fn handle(
+    request: Request<Incoming>,
+    shared: Arc<Shared>,
+    switch: CutSwitch,
+) -> Result<Response<AnswerBody>, Infallible> {
+    let (answer, fault) = match read(request, &shared).await {
+        Ok(question) => {
+            shared.count(question.endpoint);
+            let fault = shared.take_fault(question.endpoint, question.token());
+            wait(fault.as_ref()).await;
+            (shared.change(|state| endpoints::answer(state, &question)), fault)
+        }
+        Err(answer) => (answer, None),
+    };
+    Ok(send(answer, fault, &switch))
+}
+
+/// What a fault does before the answer is made.
+async fn wait(fault: Option<&Kind>) {
+    match fault {
+        Some(Kind::Latency(latency)) => tokio::time::sleep(*latency).await,
+        Some(Kind::HangBeforeHead) => std::future::pending().await,
+        Some(Kind::Hold(released)) => {
+            let _ = released.clone().wait_for(|released| *released).await;
+        }
+        _ => {}
+    }
+}
+
+/// What a fault does to the answer.
+fn send(answer: Answer, fault: Option<Kind>, switch: &CutSwitch) -> Response<AnswerBody> {
+    let answer = match fault {
+        Some(Kind::Answer(ref other)) => other.clone(),
+        Some(Kind::ContentType(ref other)) => answer.with_header(header::CONTENT_TYPE, other),
+        Some(Kind::OtherIssuer(ref issuer)) => other_issuer(answer, issuer),
+        _ => answer,
+    };
+    match fault {
+        Some(Kind::HangWithinHead) => switch.set(Cut::HangAfter(12)),
+        Some(Kind::Reset) => switch.set(Cut::Reset),
+        _ => {}
+    }
+    let body = match fault {
+        Some(Kind::Truncated) => AnswerBody::half(&answer.body, false),
+        Some(Kind::HangWithinBody) => AnswerBody::half(&answer.body, true),
+        Some(Kind::EndlessBody) => AnswerBody::Endless,
+        _ => AnswerBody::Whole(Some(Bytes::from(answer.body)).filter(|bytes| !bytes.is_empty())),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response
+}
+
+fn other_issuer(answer: Answer, issuer: &str) -> Answer {
+    let mut document: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    document["issuer"] = issuer.into();
+    Answer::json(answer.status, &document)
+}
+
+/// Reads a request whole; the answer is ready where host or path are wrong.
+async fn read(request: Request<Incoming>, shared: &Shared) -> Result<Question, Answer> {
+    let (head, body) = request.into_parts();
+    let issuer = shared.issuer_of(&head.headers).ok_or_else(|| unknown_host(&head.headers))?;
+    let text = "text/plain; charset=utf-8";
+    let endpoint = Endpoint::of(head.uri.path());
+    let endpoint =
+        endpoint.ok_or_else(|| Answer::plain(StatusCode::NOT_FOUND, text, "404 page not found\n"))?;
+    let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
+    let body =
+        body.map_err(|_| Answer::oauth_error("invalid_request", Some("error parsing form")))?.to_bytes();
+    let is_form = header_text(&head.headers, "content-type")
+        .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
+    let body = std::str::from_utf8(&body).ok().filter(|_| is_form);
+    Ok(Question {
+        method: head.method,
+        endpoint,
+        issuer,
+        authorization: header_text(&head.headers, "authorization").map(str::to_owned),
+        form: Form::read(body, head.uri.query()),
+    })
+}
+
+fn unknown_host(headers: &HeaderMap) -> Answer {
+    let host = header_text(headers, "host").unwrap_or_default();
+    let body = format!("unable to set instance using origin {host}: Instance not found.\n");
+    Answer::plain(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", body)
+}
+
+pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}

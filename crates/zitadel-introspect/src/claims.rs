@@ -1,0 +1,479 @@
+//! Who, for whom, until when, with which roles (RFC 7519 section 4, RFC 7662 section 2.2).
+
+mod members;
+mod roles;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use base64::{
+    Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+pub(crate) use self::members::Broken;
+pub use self::roles::RoleGrants;
+use self::{
+    members::{Flag, Members, NumericDate, OneOrMany},
+    roles::{ROLES, project_of},
+};
+use crate::{error::InvalidToken, names::ProjectId};
+
+const METADATA: &str = "urn:zitadel:iam:user:metadata";
+
+/// How far `nbf` may lie ahead, in seconds.
+const NOT_BEFORE_LEEWAY: i64 = 60;
+
+/// What the issuer says of a live token and its subject.
+///
+/// Typed where ZITADEL defines a claim; every other claim is reachable by [`Claims::get`] and
+/// [`Claims::deserialize`]. A claim of an unexpected type reads as absent.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Claims {
+    document: Box<str>,
+    issuer: Option<String>,
+    subject: Option<String>,
+    audience: Vec<String>,
+    scope: Option<String>,
+    expires_at: Option<i64>,
+    not_before: Option<i64>,
+    issued_at: Option<i64>,
+    roles: RoleGrants,
+    project_roles: BTreeMap<ProjectId, RoleGrants>,
+    metadata: BTreeMap<String, Vec<u8>>,
+    texts: BTreeMap<&'static str, String>,
+    times: BTreeMap<&'static str, i64>,
+    email_verified: bool,
+    phone_number_verified: bool,
+    methods: Vec<String>,
+    groups: Vec<String>,
+}
+
+/// The claims that are a text and nothing else.
+const TEXTS: [&str; 19] = [
+    "client_id",
+    "token_type",
+    "jti",
+    "username",
+    "name",
+    "given_name",
+    "family_name",
+    "nickname",
+    "gender",
+    "locale",
+    "picture",
+    "preferred_username",
+    "email",
+    "phone_number",
+    "urn:zitadel:iam:user:resourceowner:id",
+    "urn:zitadel:iam:user:resourceowner:name",
+    "urn:zitadel:iam:user:resourceowner:primary_domain",
+    "urn:zitadel:iam:org:id",
+    "urn:zitadel:iam:org:domain:primary",
+];
+
+const TIMES: [&str; 2] = ["auth_time", "updated_at"];
+
+impl Claims {
+    /// Reads an introspection answer: the claims of a live token, or `None` where the issuer says
+    /// inactive.
+    ///
+    /// Roles come from the generic claim, which ZITADEL fills with the asking API's own project, or from
+    /// the claim of `project` where the configuration names one.
+    pub(crate) fn from_introspection(
+        document: String,
+        project: Option<&ProjectId>,
+    ) -> Result<Option<Self>, Broken> {
+        let members = Members::read(&document).ok_or(Broken("the document"))?;
+        let active = members.checked::<bool>("active")?.ok_or(Broken("active"))?;
+        let mut claims = Self::read(&members)?;
+        if let Some(project) = project {
+            claims.roles = claims.project_roles.get(project).cloned().unwrap_or_default();
+        }
+        drop(members);
+        claims.document = document.into_boxed_str();
+        Ok(active.then_some(claims))
+    }
+
+    fn read(members: &Members<'_>) -> Result<Self, Broken> {
+        let date = |name| members.checked::<NumericDate>(name);
+        let flag = |name| Ok(members.lenient::<Flag>(name)?.is_some_and(|flag| flag.is_true()));
+        let list = |name| Ok(members.lenient::<Vec<String>>(name)?.unwrap_or_default());
+        let mut texts = BTreeMap::new();
+        for name in TEXTS {
+            texts.extend(members.lenient::<String>(name)?.map(|text| (name, text)));
+        }
+        let mut times = BTreeMap::new();
+        for name in TIMES {
+            times.extend(members.lenient::<NumericDate>(name)?.map(|date| (name, date.floor())));
+        }
+        Ok(Self {
+            document: Box::default(),
+            issuer: members.checked("iss")?,
+            subject: members.checked("sub")?,
+            audience: members.checked("aud")?.map(OneOrMany::into_vec).unwrap_or_default(),
+            scope: members.checked("scope")?,
+            expires_at: date("exp")?.map(|date| date.floor()),
+            not_before: date("nbf")?.map(|date| date.ceil()),
+            issued_at: date("iat")?.map(|date| date.floor()),
+            roles: members.get(ROLES)?.map(RoleGrants::read).transpose()?.unwrap_or_default(),
+            project_roles: project_roles(members)?,
+            metadata: members.get(METADATA)?.map(metadata).transpose()?.unwrap_or_default(),
+            texts,
+            times,
+            email_verified: flag("email_verified")?,
+            phone_number_verified: flag("phone_number_verified")?,
+            methods: list("amr")?,
+            groups: list("groups")?,
+        })
+    }
+
+    /// Checks that are ours, on top of the issuer's word: `exp` without leeway, `nbf` with 60 s, `iss`,
+    /// and the audience where one is configured.
+    pub(crate) fn check(
+        &self,
+        issuer: &str,
+        audience: Option<&str>,
+        now: SystemTime,
+    ) -> Result<(), InvalidToken> {
+        if self.issuer.as_deref().is_some_and(|found| found != issuer) {
+            return Err(InvalidToken::OtherIssuer);
+        }
+        if audience.is_some_and(|expected| !self.audience.iter().any(|found| found == expected)) {
+            return Err(InvalidToken::OtherAudience);
+        }
+        self.check_times(now)
+    }
+
+    pub(crate) fn check_times(&self, now: SystemTime) -> Result<(), InvalidToken> {
+        let now = unix_seconds(now);
+        if self.expires_at.is_some_and(|end| end <= now) {
+            return Err(InvalidToken::Expired);
+        }
+        if self.not_before.is_some_and(|start| start > now.saturating_add(NOT_BEFORE_LEEWAY)) {
+            return Err(InvalidToken::NotYetValid);
+        }
+        Ok(())
+    }
+
+    /// `sub`: the user's id.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
+    }
+
+    /// `iss`.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+
+    /// `aud`: client ids and project ids. A service user's token lists project ids only.
+    #[must_use]
+    pub fn audience(&self) -> &[String] {
+        &self.audience
+    }
+
+    /// Whether the token carries a scope.
+    #[must_use]
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.scopes().any(|found| found == scope)
+    }
+
+    /// `scope`, taken apart at its spaces.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.scope.iter().flat_map(|scope| scope.split(' ')).filter(|scope| !scope.is_empty())
+    }
+
+    /// `exp`. A personal access token may have none.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.expires_at.map(system_time)
+    }
+
+    /// `nbf`.
+    #[must_use]
+    pub fn not_before(&self) -> Option<SystemTime> {
+        self.not_before.map(system_time)
+    }
+
+    /// `iat`.
+    #[must_use]
+    pub fn issued_at(&self) -> Option<SystemTime> {
+        self.issued_at.map(system_time)
+    }
+
+    /// `auth_time`: when the person logged in.
+    #[must_use]
+    pub fn authenticated_at(&self) -> Option<SystemTime> {
+        self.times.get("auth_time").copied().map(system_time)
+    }
+
+    /// `updated_at`: when the profile changed last.
+    #[must_use]
+    pub fn updated_at(&self) -> Option<SystemTime> {
+        self.times.get("updated_at").copied().map(system_time)
+    }
+
+    /// `jti`: the token's id; for a personal access token the id shown in the Console.
+    #[must_use]
+    pub fn token_id(&self) -> Option<&str> {
+        self.text("jti")
+    }
+
+    /// `client_id`: who the token was issued to. For a service user's client credentials its user name;
+    /// absent for a personal access token.
+    #[must_use]
+    pub fn client_id(&self) -> Option<&str> {
+        self.text("client_id")
+    }
+
+    /// `token_type`: `Bearer`.
+    #[must_use]
+    pub fn token_type(&self) -> Option<&str> {
+        self.text("token_type")
+    }
+
+    /// `username`: the login name.
+    #[must_use]
+    pub fn username(&self) -> Option<&str> {
+        self.text("username")
+    }
+
+    /// `preferred_username`.
+    #[must_use]
+    pub fn preferred_username(&self) -> Option<&str> {
+        self.text("preferred_username")
+    }
+
+    /// `name`: the display name.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.text("name")
+    }
+
+    /// `given_name`.
+    #[must_use]
+    pub fn given_name(&self) -> Option<&str> {
+        self.text("given_name")
+    }
+
+    /// `family_name`.
+    #[must_use]
+    pub fn family_name(&self) -> Option<&str> {
+        self.text("family_name")
+    }
+
+    /// `nickname`.
+    #[must_use]
+    pub fn nickname(&self) -> Option<&str> {
+        self.text("nickname")
+    }
+
+    /// `gender`.
+    #[must_use]
+    pub fn gender(&self) -> Option<&str> {
+        self.text("gender")
+    }
+
+    /// `locale`, a BCP 47 tag.
+    #[must_use]
+    pub fn locale(&self) -> Option<&str> {
+        self.text("locale")
+    }
+
+    /// `picture`: an address.
+    #[must_use]
+    pub fn picture(&self) -> Option<&str> {
+        self.text("picture")
+    }
+
+    /// `email`.
+    #[must_use]
+    pub fn email(&self) -> Option<&str> {
+        self.text("email")
+    }
+
+    /// `email_verified`; absent is false.
+    #[must_use]
+    pub fn is_email_verified(&self) -> bool {
+        self.email_verified
+    }
+
+    /// `phone_number`.
+    #[must_use]
+    pub fn phone_number(&self) -> Option<&str> {
+        self.text("phone_number")
+    }
+
+    /// `phone_number_verified`; absent is false.
+    #[must_use]
+    pub fn is_phone_number_verified(&self) -> bool {
+        self.phone_number_verified
+    }
+
+    /// `amr`: how the person logged in (RFC 8176).
+    #[must_use]
+    pub fn authentication_methods(&self) -> &[String] {
+        &self.methods
+    }
+
+    /// `groups`: names of the user's groups, where the instance has the feature.
+    #[must_use]
+    pub fn groups(&self) -> &[String] {
+        &self.groups
+    }
+
+    /// `act`: on whose behalf, after a token exchange (RFC 8693 section 4.1).
+    #[must_use]
+    pub fn actor(&self) -> Option<serde_json::Value> {
+        self.get("act")
+    }
+
+    /// The id of the user's own organization (scope `urn:zitadel:iam:user:resourceowner`).
+    #[must_use]
+    pub fn organization_id(&self) -> Option<&str> {
+        self.text("urn:zitadel:iam:user:resourceowner:id")
+    }
+
+    /// The name of the user's own organization.
+    #[must_use]
+    pub fn organization_name(&self) -> Option<&str> {
+        self.text("urn:zitadel:iam:user:resourceowner:name")
+    }
+
+    /// The primary domain of the user's own organization.
+    #[must_use]
+    pub fn organization_domain(&self) -> Option<&str> {
+        self.text("urn:zitadel:iam:user:resourceowner:primary_domain")
+    }
+
+    /// The organization that the login was bound to (scope `urn:zitadel:iam:org:id:{id}`).
+    #[must_use]
+    pub fn requested_organization_id(&self) -> Option<&str> {
+        self.text("urn:zitadel:iam:org:id")
+    }
+
+    /// The domain that the login was bound to (scope `urn:zitadel:iam:org:domain:primary:{domain}`).
+    #[must_use]
+    pub fn requested_organization_domain(&self) -> Option<&str> {
+        self.text("urn:zitadel:iam:org:domain:primary")
+    }
+
+    /// Roles on our own project, with the organizations that granted them.
+    #[must_use]
+    pub fn roles(&self) -> &RoleGrants {
+        &self.roles
+    }
+
+    /// Whether the caller has a role on our own project, from any organization.
+    #[must_use]
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.contains(role)
+    }
+
+    /// Roles on a project by its id, where the token speaks of it.
+    #[must_use]
+    pub fn project_roles(&self, project: &str) -> Option<&RoleGrants> {
+        self.project_roles.get(project)
+    }
+
+    /// The user's metadata, decoded; values are bytes. Entries that are not Base64 are left out.
+    #[must_use]
+    pub fn metadata(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.metadata
+    }
+
+    /// One metadata value as text, where it is UTF-8.
+    #[must_use]
+    pub fn metadata_text(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// Any claim as JSON. Of a name that comes twice, the last one; `None` beyond 127 levels of nesting.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<serde_json::Value> {
+        let members = Members::read(&self.document)?;
+        let raw = members.iter().find_map(|(found, raw)| (found == name).then_some(raw))?;
+        serde_json::from_str(raw.get()).ok()
+    }
+
+    /// All claims into a type of your own.
+    ///
+    /// # Errors
+    ///
+    /// What `serde_json` says where the claims do not fit the type.
+    pub fn deserialize<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+        serde_json::from_str(&self.document)
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.texts.get(name).map(String::as_str)
+    }
+}
+
+impl fmt::Debug for Claims {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Claims")
+            .field("subject", &self.subject)
+            .field("scope", &self.scope)
+            .field("expires_at", &self.expires_at)
+            .field("roles", &self.roles)
+            .finish_non_exhaustive()
+    }
+}
+
+fn project_roles(members: &Members<'_>) -> Result<BTreeMap<ProjectId, RoleGrants>, Broken> {
+    let mut all = BTreeMap::new();
+    for (name, raw) in members.iter() {
+        let Some(project) = project_of(name) else { continue };
+        if members.repeats(name) {
+            return Err(Broken(ROLES));
+        }
+        all.insert(project, RoleGrants::read(raw)?);
+    }
+    Ok(all)
+}
+
+fn metadata(raw: &RawValue) -> Result<BTreeMap<String, Vec<u8>>, Broken> {
+    let entries = Members::read_unique(raw, METADATA)?;
+    let decode = |(key, value): (&str, &RawValue)| {
+        let text: String = serde_json::from_str(value.get()).ok()?;
+        Some((key.to_owned(), decode_base64(&text)?))
+    };
+    Ok(entries.iter().flat_map(Members::iter).filter_map(decode).collect())
+}
+
+/// ZITADEL writes the URL alphabet without padding; the standard one and padding are taken as well.
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let decode = |alphabet| GeneralPurpose::new(alphabet, lenient).decode(text).ok();
+    decode(&alphabet::URL_SAFE).or_else(|| decode(&alphabet::STANDARD))
+}
+
+fn unix_seconds(time: SystemTime) -> i64 {
+    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => seconds(since),
+        Err(before) => -seconds(before.duration()),
+    }
+}
+
+/// Times beyond what the platform can hold become the farthest that surely fits: the year 9999.
+fn system_time(seconds: i64) -> SystemTime {
+    const YEAR_9999: u64 = 253_402_300_799;
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 {
+        return UNIX_EPOCH.checked_sub(distance).unwrap_or(UNIX_EPOCH);
+    }
+    UNIX_EPOCH.checked_add(distance).unwrap_or(UNIX_EPOCH + Duration::from_secs(YEAR_9999))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! A JSON object read strictly: no name twice among those that count, no type guessed.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+/// Why a document is no statement about a token. The text names a member, never its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Broken(pub(crate) &'static str);
+
+/// The members of an object, each as its unread JSON text.
+///
+/// Borrows the document, so that it takes no more than the names and a pointer a member.
+pub(crate) struct Members<'a> {
+    by_name: BTreeMap<String, &'a RawValue>,
+    repeated: Vec<String>,
+}
+
+impl<'a> Members<'a> {
+    /// Reads one object and nothing behind it; `None` where the text is anything else.
+    pub(crate) fn read(text: &'a str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// The same for a nested object whose names all count: `Err` if one comes twice.
+    pub(crate) fn read_unique(raw: &'a RawValue, name: &'static str) -> Result<Option<Self>, Broken> {
+        match Self::read(raw.get()) {
+            Some(members) if members.repeated.is_empty() => Ok(Some(members)),
+            Some(_) => Err(Broken(name)),
+            None => Ok(None),
+        }
+    }
+
+    /// A member that must come at most once.
+    pub(crate) fn get(&self, name: &'static str) -> Result<Option<&'a RawValue>, Broken> {
+        if self.repeated.iter().any(|repeated| repeated == name) {
+            return Err(Broken(name));
+        }
+        Ok(self.by_name.get(name).copied())
+    }
+
+    /// A member whose wrong type breaks the document.
+    pub(crate) fn checked<T: Deserialize<'a>>(&self, name: &'static str) -> Result<Option<T>, Broken> {
+        let read = |raw: &'a RawValue| serde_json::from_str(raw.get()).map_err(|_| Broken(name));
+        self.get(name)?.map(read).transpose()
+    }
+
+    /// A member whose wrong type reads as absent.
+    pub(crate) fn lenient<T: Deserialize<'a>>(&self, name: &'static str) -> Result<Option<T>, Broken> {
+        Ok(self.get(name)?.and_then(|raw| serde_json::from_str(raw.get()).ok()))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.by_name.iter().map(|(name, raw)| (name.as_str(), *raw))
+    }
+
+    pub(crate) fn repeats(&self, name: &str) -> bool {
+        self.repeated.iter().any(|repeated| repeated == name)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Members { by_name: BTreeMap::new(), repeated: Vec::new() };
+                while let Some((name, raw)) = map.next_entry::<String, &RawValue>()? {
+                    if members.by_name.insert(name.clone(), raw).is_some() {
+                        members.repeated.push(name);
+                    }
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// A `NumericDate` of RFC 7519 section 2 in whole seconds, rounded as told, without overflow.
+pub(crate) struct NumericDate(f64);
+
+impl NumericDate {
+    /// For an end: no fraction of a second is given away.
+    pub(crate) fn floor(&self) -> i64 {
+        saturate(self.0.floor())
+    }
+
+    /// For a beginning.
+    pub(crate) fn ceil(&self) -> i64 {
+        saturate(self.0.ceil())
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a float cast saturates, and that is the point")]
+fn saturate(seconds: f64) -> i64 {
+    seconds as i64
+}
+
+impl<'de> Deserialize<'de> for NumericDate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Any JSON number, also one too large for the usual types: its text begins like one, and reads
+        // as infinity where it is out of range.
+        let text = <&RawValue>::deserialize(deserializer)?.get();
+        match text.as_bytes() {
+            [b'-' | b'0'..=b'9', ..] => text.parse().map(Self).map_err(D::Error::custom),
+            _ => Err(D::Error::custom("not a number")),
+        }
+    }
+}
+
+/// A text or a list of texts: `aud` comes as either (RFC 7519 section 4.1.3).
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    pub(crate) fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(text) => vec![text],
+            Self::Many(texts) => texts,
+        }
+    }
+}
+
+/// A Boolean, or the text of one as other issuers write `email_verified`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Flag {
+    Bool(bool),
+    Text(String),
+}
+
+impl Flag {
+    pub(crate) fn is_true(&self) -> bool {
+        match self {
+            Self::Bool(flag) => *flag,
+            Self::Text(text) => text == "true",
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! What a user may set, with defaults and units.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{
+        ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST,
+        TRANSFER_ENCODING,
+    },
+};
+use url::Url;
+
+use crate::{
+    client_auth::ClientAuth,
+    error::{AuthError, ErrorBody, Presentation},
+    http_client::{HttpClient, INSTANCE_HOST, PUBLIC_HOST},
+    issuer::{Issuer, is_loopback, parse_origin},
+    names::ProjectId,
+    verifier::{Clock, Parts, Verifier},
+};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT_CEILING: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a start can meet. Each message is one line and names the field, the problem and the remedy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A value that cannot be used.
+    #[error("{field}: {problem}; {remedy}")]
+    Invalid {
+        /// Which setting.
+        field: &'static str,
+        /// What is wrong with its value.
+        problem: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A key that cannot be used.
+    #[error("key {}: {problem}; {remedy}", name(path.as_ref()))]
+    Key {
+        /// The file, where the key came from one.
+        path: Option<PathBuf>,
+        /// What is wrong with it. Never key material.
+        problem: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The thread that asks the issuer cannot be started.
+    #[error("the thread that asks the issuer cannot be started; look at the limits of this process")]
+    Thread(#[source] std::io::Error),
+}
+
+impl ConfigError {
+    pub(crate) fn invalid(field: &'static str, problem: String, remedy: &'static str) -> Self {
+        Self::Invalid { field, problem, remedy }
+    }
+}
+
+fn name(path: Option<&PathBuf>) -> String {
+    path.map_or_else(|| "in memory".to_owned(), |path| format!("{:?}", path.display().to_string()))
+}
+
+/// Makes a [`Verifier`]; from [`Verifier::builder`].
+pub struct Builder {
+    issuer: Issuer,
+    client_auth: ClientAuth,
+    connect_to: Option<String>,
+    allow_http: bool,
+    timeout: Duration,
+    connect_timeout: Duration,
+    audience: Option<String>,
+    project: Option<ProjectId>,
+    proxy: Option<String>,
+    root_certificates: Vec<Vec<u8>>,
+    headers: Vec<(String, String)>,
+    realm: Option<String>,
+    error_body: Option<(String, RenderBody)>,
+    clock: Clock,
+}
+
+type RenderBody = Box<dyn Fn(&AuthError) -> String + Send + Sync>;
+
+impl Builder {
+    pub(crate) fn new(issuer: Issuer, client_auth: ClientAuth) -> Self {
+        Self {
+            issuer,
+            client_auth,
+            connect_to: None,
+            allow_http: false,
+            timeout: TIMEOUT,
+            connect_timeout: CONNECT_TIMEOUT,
+            audience: None,
+            project: None,
+            proxy: None,
+            root_certificates: Vec::new(),
+            headers: Vec::new(),
+            realm: None,
+            error_body: None,
+            clock: Clock::system(),
+        }
+    }
+
+    /// Reaches the issuer by another origin than its public one, such as `http://zitadel:8080` inside a
+    /// compose network.
+    ///
+    /// Discovery and all endpoints are asked there, with ZITADEL's instance-host and public-host headers
+    /// naming the issuer; the issuer check and the assertion's audience keep the public origin. Plain http
+    /// needs [`dangerous_allow_http`](Self::dangerous_allow_http) unless the host is a loopback one.
+    #[must_use]
+    pub fn connect_to(mut self, origin: impl Into<String>) -> Self {
+        self.connect_to = Some(origin.into());
+        self
+    }
+
+    /// Allows plain http towards hosts that are not loopback. Tokens then travel in the clear: only for
+    /// networks that you trust whole. Logs a warning when the verifier is built.
+    #[must_use]
+    pub fn dangerous_allow_http(mut self) -> Self {
+        self.allow_http = true;
+        self
+    }
+
+    /// The longest a caller waits for a verdict in all: a place in the queue, one retry and the last byte
+    /// included. 5 s unless set, 10 s at most.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The longest one connection to the issuer may take. 2 s unless set.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Refuses tokens whose `aud` lacks this client id or project id. Unset, ZITADEL's own check stands:
+    /// it answers inactive for a token that is for neither this API nor its project, but counts every
+    /// personal access token of the instance as for everybody.
+    #[must_use]
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.audience = Some(audience.into());
+        self
+    }
+
+    /// Takes roles from the claim of this project instead of the generic one, which ZITADEL fills with
+    /// the roles of the asking API's project.
+    #[must_use]
+    pub fn project(mut self, project: impl Into<ProjectId>) -> Self {
+        self.project = Some(project.into());
+        self
+    }
+
+    /// An HTTP proxy for the way to the issuer, such as `http://proxy.example:3128`. Proxies of the
+    /// environment are not used; loopback addresses are never asked through a proxy.
+    #[must_use]
+    pub fn proxy(mut self, proxy: impl Into<String>) -> Self {
+        self.proxy = Some(proxy.into());
+        self
+    }
+
+    /// Trusts the certificates in this PEM text as well as those of the operating system.
+    #[must_use]
+    pub fn root_certificates_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.root_certificates.push(pem.into());
+        self
+    }
+
+    /// A header that goes with each request to the issuer. Its value is never logged.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// The `realm` of each challenge (RFC 9110 section 11.5).
+    #[must_use]
+    pub fn realm(mut self, realm: impl Into<String>) -> Self {
+        self.realm = Some(realm.into());
+        self
+    }
+
+    /// Renders the bodies of errors in a form of your own; status and headers stay.
+    ///
+    /// ```
+    /// # use zitadel_introspect::{Builder, ClientAuth, Issuer, Verifier};
+    /// # fn example(builder: Builder) -> Builder {
+    /// builder.error_body("application/problem+json", |error| {
+    ///     format!(r#"{{"status":{},"title":"access refused"}}"#, error.status().as_u16())
+    /// })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn error_body(
+        mut self,
+        content_type: impl Into<String>,
+        render: impl Fn(&AuthError) -> String + Send + Sync + 'static,
+    ) -> Self {
+        self.error_body = Some((content_type.into(), Box::new(render)));
+        self
+    }
+
+    /// For tests: what the time is.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Clock::new(now);
+        self
+    }
+
+    /// Checks all that is local and makes the verifier. No network call: the issuer is asked on first use,
+    /// or by [`Verifier::check`].
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first setting that cannot be used.
+    pub fn build(self) -> Result<Verifier, ConfigError> {
+        let handle = crate::runtime::handle().map_err(ConfigError::Thread)?;
+        let base = self.base()?;
+        check_duration("timeout", self.timeout, TIMEOUT_CEILING)?;
+        check_duration("connect_timeout", self.connect_timeout, self.timeout)?;
+        let http = HttpClient::new(self.client(&base)?, &self.issuer, base, self.allow_http);
+        let presentation = Arc::new(Presentation {
+            realm: self.realm.map(check_realm).transpose()?,
+            body: self.error_body.map(error_body).transpose()?,
+        });
+        Ok(Verifier::new(Parts {
+            handle,
+            http,
+            issuer: self.issuer,
+            client_auth: self.client_auth,
+            timeout: self.timeout,
+            audience: self.audience,
+            project: self.project,
+            presentation,
+            clock: self.clock,
+        }))
+    }
+
+    /// Where the issuer is asked: another origin, or `None` for its own.
+    fn base(&self) -> Result<Option<Url>, ConfigError> {
+        let base = match &self.connect_to {
+            Some(origin) => Some(parse_origin(origin).map_err(|(problem, remedy)| {
+                ConfigError::invalid("connect_to", format!("{origin:?} {problem}"), remedy)
+            })?),
+            None => None,
+        };
+        let (field, asked) = match &base {
+            Some(base) => ("connect_to", base),
+            None => ("issuer", self.issuer.url()),
+        };
+        for (field, url) in [(field, asked), ("issuer", self.issuer.url())] {
+            if url.scheme() == "http" && !is_loopback(url) {
+                if !self.allow_http {
+                    let problem = format!(
+                        "{:?} is plain http, and tokens would travel in the clear",
+                        url.origin().ascii_serialization()
+                    );
+                    return Err(ConfigError::invalid(
+                        field,
+                        problem,
+                        "use https, or call `dangerous_allow_http`",
+                    ));
+                }
+                tracing::warn!(field, "tokens travel in the clear: plain http is allowed by configuration");
+            }
+        }
+        Ok(base)
+    }
+
+    fn client(&self, base: &Option<Url>) -> Result<reqwest::Client, ConfigError> {
+        let mut client = reqwest::Client::builder()
+            .connect_timeout(self.connect_timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .default_headers(self.default_headers(base.is_some())?);
+        let asked = base.as_ref().unwrap_or(self.issuer.url());
+        if let Some(proxy) = &self.proxy {
+            // The parser's own message may repeat credentials that stand in the address.
+            let proxy = reqwest::Proxy::all(proxy).map_err(|_| {
+                ConfigError::invalid("proxy", "is not an address".to_owned(), "write `http://host:port`")
+            })?;
+            if !is_loopback(asked) {
+                client = client.proxy(proxy);
+            }
+        }
+        let mut roots = Vec::new();
+        for pem in &self.root_certificates {
+            let read = reqwest::Certificate::from_pem_bundle(pem).ok().filter(|found| !found.is_empty());
+            roots.extend(read.ok_or_else(|| {
+                let problem = "holds no certificate".to_owned();
+                ConfigError::invalid(
+                    "root_certificates_pem",
+                    problem,
+                    "give PEM blocks that begin with BEGIN CERTIFICATE",
+                )
+            })?);
+        }
+        client.tls_certs_merge(roots).build().map_err(|error| {
+            let problem = format!("the TLS client cannot be made ({error})");
+            ConfigError::invalid(
+                "root_certificates_pem",
+                problem,
+                "look at the certificates, the system's included",
+            )
+        })
+    }
+
+    fn default_headers(&self, elsewhere: bool) -> Result<HeaderMap, ConfigError> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            let remedy = "give a header name and a printable value that this library does not set itself";
+            let invalid = || ConfigError::invalid("header", format!("{name:?} cannot be set"), remedy);
+            let name = HeaderName::try_from(name).map_err(|_| invalid())?;
+            let mut value = HeaderValue::try_from(value).map_err(|_| invalid())?;
+            if is_ours(&name) {
+                return Err(invalid());
+            }
+            value.set_sensitive(true);
+            headers.append(name, value);
+        }
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        if elsewhere {
+            for name in [INSTANCE_HOST, PUBLIC_HOST] {
+                let authority = HeaderValue::try_from(self.issuer.authority());
+                headers.insert(name, authority.expect("a parsed host is a valid header value"));
+            }
+        }
+        Ok(headers)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Builder").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+fn is_ours(name: &HeaderName) -> bool {
+    [
+        ACCEPT,
+        ACCEPT_ENCODING,
+        AUTHORIZATION,
+        CONNECTION,
+        CONTENT_LENGTH,
+        CONTENT_TYPE,
+        COOKIE,
+        HOST,
+        TRANSFER_ENCODING,
+        INSTANCE_HOST,
+        PUBLIC_HOST,
+    ]
+    .contains(name)
+}
+
+fn check_duration(field: &'static str, value: Duration, ceiling: Duration) -> Result<(), ConfigError> {
+    if value.is_zero() || value > ceiling {
+        let problem = format!("{value:?} is not within 1 ms and {ceiling:?}");
+        return Err(ConfigError::invalid(field, problem, "choose a duration within these bounds"));
+    }
+    Ok(())
+}
+
+fn check_realm(realm: String) -> Result<String, ConfigError> {
+    let harmless = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    if realm.bytes().all(harmless) {
+        return Ok(realm);
+    }
+    let problem = format!("{realm:?} has characters that a challenge cannot carry");
+    Err(ConfigError::invalid("realm", problem, "use printable ASCII without quotes and backslashes"))
+}
+
+fn error_body((content_type, render): (String, RenderBody)) -> Result<ErrorBody, ConfigError> {
+    let content_type = HeaderValue::try_from(&content_type).map_err(|_| {
+        let problem = format!("{content_type:?} is not a media type");
+        ConfigError::invalid("error_body", problem, "give one such as `application/problem+json`")
+    })?;
+    Ok(ErrorBody { content_type, render })
+}

@@ -1,0 +1,122 @@
+//! The issuer's metadata (OpenID Connect Discovery 1.0, RFC 8414): asked once, on first use, and again
+//! after a failure.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use serde::Deserialize;
+use url::Url;
+
+use crate::{
+    http_client::{HttpClient, read_json, send_error},
+    issuer_error::IssuerError,
+};
+
+const PATH: &str = "/.well-known/openid-configuration";
+
+/// After a failure nobody asks for this long, doubled at each further one.
+const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
+/// Far enough below 10 s that the first good answer heals within them.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
+
+type Outcome = Result<Arc<Metadata>, IssuerError>;
+
+/// What of the document is used.
+#[derive(Debug)]
+pub(crate) struct Metadata {
+    pub(crate) introspection_endpoint: Url,
+}
+
+/// The discovery document of one issuer, remembered once it was good.
+pub(crate) struct Discovery {
+    http: Arc<HttpClient>,
+    issuer: String,
+    timeout: Duration,
+    state: Mutex<State>,
+}
+
+enum State {
+    Unknown,
+    Asking(Shared<BoxFuture<'static, Outcome>>),
+    Known(Arc<Metadata>),
+    Failed { error: IssuerError, until: Instant, back_off: Duration },
+}
+
+#[derive(Deserialize)]
+struct Document {
+    issuer: String,
+    introspection_endpoint: Option<String>,
+}
+
+impl Discovery {
+    pub(crate) fn new(http: Arc<HttpClient>, issuer: String, timeout: Duration) -> Self {
+        Self { http, issuer, timeout, state: Mutex::new(State::Unknown) }
+    }
+
+    /// The metadata: remembered, or asked for once, whoever waits.
+    pub(crate) async fn metadata(self: &Arc<Self>) -> Outcome {
+        let asking = match self.begin() {
+            Begin::Done(outcome) => return outcome,
+            Begin::Join(asking) => asking,
+        };
+        asking.await
+    }
+
+    fn begin(self: &Arc<Self>) -> Begin {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let back_off = match &*state {
+            State::Known(metadata) => return Begin::Done(Ok(Arc::clone(metadata))),
+            // One that is over without having changed the state was lost: begin anew.
+            State::Asking(asking) if asking.peek().is_none() => return Begin::Join(asking.clone()),
+            State::Failed { error, until, .. } if Instant::now() < *until => {
+                return Begin::Done(Err(error.clone()));
+            }
+            State::Failed { back_off, .. } => (*back_off * 2).min(LONGEST_BACK_OFF),
+            State::Unknown | State::Asking(_) => FIRST_BACK_OFF,
+        };
+        let this = Arc::clone(self);
+        // A task of its own: it goes on when the caller who began it goes away.
+        let task = tokio::spawn(async move { this.ask_and_remember(back_off).await });
+        let asking = async { task.await.unwrap_or(Err(IssuerError::Lost)) }.boxed().shared();
+        *state = State::Asking(asking.clone());
+        Begin::Join(asking)
+    }
+
+    async fn ask_and_remember(&self, back_off: Duration) -> Outcome {
+        let asked = tokio::time::timeout(self.timeout, self.ask()).await;
+        let outcome = asked.unwrap_or(Err(IssuerError::TimedOut)).map(Arc::new);
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = match &outcome {
+            Ok(metadata) => State::Known(Arc::clone(metadata)),
+            Err(error) => {
+                let until = Instant::now() + back_off;
+                State::Failed { error: error.clone(), until, back_off }
+            }
+        };
+        outcome
+    }
+
+    async fn ask(&self) -> Result<Metadata, IssuerError> {
+        let url = self.http.at(PATH);
+        let response = self.http.client().get(url).send().await.map_err(send_error)?;
+        let document: Document = serde_json::from_str(&read_json(response).await?)
+            .map_err(|_| IssuerError::Unusable { problem: "it is not a discovery document" })?;
+        if document.issuer != self.issuer {
+            return Err(IssuerError::OtherIssuer { expected: self.issuer.clone(), found: document.issuer });
+        }
+        let endpoint = document.introspection_endpoint.ok_or(IssuerError::Unusable {
+            problem: "the discovery document has no introspection_endpoint",
+        })?;
+        Ok(Metadata { introspection_endpoint: self.http.endpoint(&endpoint)? })
+    }
+}
+
+enum Begin {
+    Done(Outcome),
+    Join(Shared<BoxFuture<'static, Outcome>>),
+}

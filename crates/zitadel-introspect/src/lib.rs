@@ -1,0 +1,55 @@
+//! Trust ZITADEL access tokens in any Rust API.
+//!
+//! A [`Verifier`] takes the `Authorization` header of a request and a [`Requirement`], and yields a
+//! [`Caller`] or an [`AuthError`] that is already a whole HTTP answer. Use it through an adapter for your
+//! framework (`zitadel-introspect-axum`); this crate knows none.
+//!
+//! ```no_run
+//! use zitadel_introspect::{ClientAuth, Issuer, Requirement, Verifier};
+//!
+//! # async fn example(header: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+//! let issuer = Issuer::parse("my-domain.zitadel.cloud")?;
+//! let verifier = Verifier::builder(issuer, ClientAuth::key_file("key.json")?).build()?;
+//!
+//! let caller = verifier.authorize([header], &Requirement::role("admin")).await?;
+//! println!("hello {}", caller.claims().username().unwrap_or("nobody"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A request passes one file after another: `bearer.rs` (header to [`AccessToken`]), `verifier.rs` and
+//! `introspection.rs` (token to [`Claims`], RFC 7662), `requirement.rs` (may they?), and every refusal
+//! leaves by `error.rs` (status, challenge, body, RFC 6750 section 3).
+//!
+//! Nobody gets in unless the whole chain said yes; an issuer that cannot answer is a 503, never a 401.
+//!
+//! The token is asked about at each request: there is no cache yet, and each request costs one
+//! introspection.
+
+mod bearer;
+mod claims;
+mod error;
+mod introspection;
+mod requirement;
+mod verifier;
+
+mod client_auth;
+mod config;
+mod discovery;
+mod http_client;
+mod issuer;
+mod issuer_error;
+mod names;
+mod random;
+mod runtime;
+
+pub use bearer::AccessToken;
+pub use claims::{Claims, RoleGrants};
+pub use client_auth::ClientAuth;
+pub use config::{Builder, ConfigError};
+pub use error::{AuthError, InvalidToken, Reason};
+pub use issuer::Issuer;
+pub use issuer_error::IssuerError;
+pub use names::{OrganizationId, ProjectId, Role, Scope};
+pub use requirement::{RequiredRole, Requirement};
+pub use verifier::{Caller, Verifier};

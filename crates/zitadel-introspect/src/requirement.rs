@@ -1,0 +1,237 @@
+//! May they do this? What a route asks of its caller.
+
+use crate::{
+    claims::{Claims, RoleGrants},
+    error::Reason,
+    names::{OrganizationId, ProjectId, Role, Scope},
+};
+
+/// What a route asks of its caller: roles, scopes, an organization, and combinations of these.
+///
+/// A role is one on the API's own project, granted by any organization, unless
+/// [`in_organization`](Self::in_organization) or [`in_project`](Self::in_project) says otherwise. Names
+/// are case-sensitive and compared whole.
+///
+/// ```
+/// use zitadel_introspect::Requirement;
+///
+/// let anybody = Requirement::any_caller();
+/// let admin = Requirement::role("admin");
+/// let either = Requirement::any_role(["admin", "editor"]);
+/// let strict = Requirement::role("admin").and(Requirement::scope("tasks:write"));
+/// # let path_parameter = String::from("400949520696937510");
+/// let tenant = Requirement::role("editor").in_organization(path_parameter);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requirement(Rule);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Rule {
+    Role { role: Role, organization: Option<OrganizationId>, project: Option<ProjectId> },
+    Scope(Scope),
+    Organization(OrganizationId),
+    All(Vec<Rule>),
+    Any(Vec<Rule>),
+}
+
+/// A role in the type of an extractor: implement it for a marker type of your own.
+///
+/// ```
+/// use zitadel_introspect::RequiredRole;
+///
+/// struct Admin;
+///
+/// impl RequiredRole for Admin {
+///     const ROLE: &'static str = "admin";
+/// }
+/// ```
+pub trait RequiredRole {
+    /// The role's key on the project.
+    const ROLE: &'static str;
+}
+
+impl Requirement {
+    /// Any caller with a valid token.
+    #[must_use]
+    pub fn any_caller() -> Self {
+        Self(Rule::All(Vec::new()))
+    }
+
+    /// One role.
+    pub fn role(role: impl Into<Role>) -> Self {
+        Self(Rule::Role { role: role.into(), organization: None, project: None })
+    }
+
+    /// At least one of several roles; of an empty list nobody has one.
+    pub fn any_role<R: Into<Role>>(roles: impl IntoIterator<Item = R>) -> Self {
+        Self(Rule::Any(roles.into_iter().map(|role| Self::role(role).0).collect()))
+    }
+
+    /// All of several roles.
+    pub fn all_roles<R: Into<Role>>(roles: impl IntoIterator<Item = R>) -> Self {
+        Self(Rule::All(roles.into_iter().map(|role| Self::role(role).0).collect()))
+    }
+
+    /// One scope of the token.
+    pub fn scope(scope: impl Into<Scope>) -> Self {
+        Self(Rule::Scope(scope.into()))
+    }
+
+    /// A caller whose own organization (ZITADEL: resource owner) is this one. The token must have been
+    /// asked for with the scope `urn:zitadel:iam:user:resourceowner`; personal access tokens carry it.
+    pub fn organization(organization: impl Into<OrganizationId>) -> Self {
+        Self(Rule::Organization(organization.into()))
+    }
+
+    /// Narrows the roles named so far to those granted in one organization.
+    #[must_use]
+    pub fn in_organization(mut self, organization: impl Into<OrganizationId>) -> Self {
+        let id = organization.into();
+        self.0.each_role(&mut |place, _| *place = Some(id.clone()));
+        self
+    }
+
+    /// Looks for the roles named so far in the claim of one project instead of our own.
+    #[must_use]
+    pub fn in_project(mut self, project: impl Into<ProjectId>) -> Self {
+        let id = project.into();
+        self.0.each_role(&mut |_, place| *place = Some(id.clone()));
+        self
+    }
+
+    /// Both this and another requirement.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(Rule::All(vec![self.0, other.0]))
+    }
+
+    /// This or another requirement.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self(Rule::Any(vec![self.0, other.0]))
+    }
+
+    /// Names the first thing that is missing.
+    pub(crate) fn check(&self, claims: &Claims) -> Result<(), Reason> {
+        self.0.check(claims)
+    }
+}
+
+impl Rule {
+    fn check(&self, claims: &Claims) -> Result<(), Reason> {
+        match self {
+            Self::Role { role, organization, project } => {
+                let grants = match project {
+                    Some(project) => claims.project_roles(project.as_str()),
+                    None => Some(claims.roles()),
+                };
+                let has = grants.is_some_and(|grants| has_role(grants, role, organization.as_ref()));
+                has.then_some(()).ok_or_else(|| Reason::MissingRole { role: role.clone() })
+            }
+            Self::Scope(scope) => claims
+                .has_scope(scope.as_str())
+                .then_some(())
+                .ok_or_else(|| Reason::MissingScope { scope: scope.clone() }),
+            Self::Organization(id) => (claims.organization_id() == Some(id.as_str()))
+                .then_some(())
+                .ok_or(Reason::MissingOrganization),
+            Self::All(rules) => rules.iter().try_for_each(|rule| rule.check(claims)),
+            Self::Any(rules) => check_any(rules, claims),
+        }
+    }
+
+    fn each_role(&mut self, change: &mut impl FnMut(&mut Option<OrganizationId>, &mut Option<ProjectId>)) {
+        match self {
+            Self::Role { organization, project, .. } => change(organization, project),
+            Self::All(rules) | Self::Any(rules) => {
+                rules.iter_mut().for_each(|rule| rule.each_role(change));
+            }
+            Self::Scope(_) | Self::Organization(_) => {}
+        }
+    }
+}
+
+fn has_role(grants: &RoleGrants, role: &Role, organization: Option<&OrganizationId>) -> bool {
+    match organization {
+        Some(organization) => grants.contains_in(role.as_str(), organization.as_str()),
+        None => grants.contains(role.as_str()),
+    }
+}
+
+fn check_any(rules: &[Rule], claims: &Claims) -> Result<(), Reason> {
+    let mut missing = Vec::new();
+    for rule in rules {
+        match rule.check(claims) {
+            Ok(()) => return Ok(()),
+            Err(reason) => missing.push(reason),
+        }
+    }
+    match missing.pop() {
+        Some(only) if missing.is_empty() => Err(only),
+        last => Err(Reason::MissingAny { alternatives: missing.into_iter().chain(last).collect() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn claims() -> Claims {
+        let document = json!({
+            "active": true,
+            "scope": "openid tasks:read",
+            "urn:zitadel:iam:org:project:roles": {"admin": {"1": "one.example"}, "viewer": {"2": "two.example"}},
+            "urn:zitadel:iam:org:project:77:roles": {"editor": {"1": "one.example"}},
+            "urn:zitadel:iam:user:resourceowner:id": "1",
+        });
+        Claims::from_introspection(document.to_string(), None).unwrap().unwrap()
+    }
+
+    fn missing(requirement: &Requirement) -> Option<String> {
+        requirement.check(&claims()).err().map(|reason| reason.to_string())
+    }
+
+    #[test]
+    fn requirements_that_are_met_pass() {
+        for met in [
+            Requirement::any_caller(),
+            Requirement::role("admin"),
+            Requirement::any_role(["nobody", "viewer"]),
+            Requirement::all_roles(["admin", "viewer"]),
+            Requirement::role("admin").in_organization("1"),
+            Requirement::role("editor").in_project("77").in_organization("1"),
+            Requirement::scope("tasks:read"),
+            Requirement::organization("1"),
+            Requirement::role("nobody").or(Requirement::scope("openid").and(Requirement::role("viewer"))),
+        ] {
+            assert_eq!(missing(&met), None, "{met:?}");
+        }
+    }
+
+    #[test]
+    fn a_denial_names_what_is_missing_as_the_requirement_spells_it() {
+        for (unmet, text) in [
+            (Requirement::role("Admin"), "missing required role: `Admin`"),
+            (Requirement::role("admi"), "missing required role: `admi`"),
+            (Requirement::role("admin").in_organization("2"), "missing required role: `admin`"),
+            (Requirement::role("admin").in_project("77"), "missing required role: `admin`"),
+            (Requirement::role("editor"), "missing required role: `editor`"),
+            (Requirement::role("editor").in_project("78"), "missing required role: `editor`"),
+            (Requirement::all_roles(["admin", "boss"]), "missing required role: `boss`"),
+            (Requirement::any_role(["boss"]), "missing required role: `boss`"),
+            (Requirement::any_role(["boss", "chief"]), "missing required role: `boss` or `chief`"),
+            (Requirement::scope("tasks"), "missing required scope: `tasks`"),
+            (Requirement::organization("2"), "missing required organization"),
+            (Requirement::role("admin").and(Requirement::scope("x")), "missing required scope: `x`"),
+        ] {
+            assert_eq!(missing(&unmet).as_deref(), Some(text), "{unmet:?}");
+        }
+    }
+
+    #[test]
+    fn no_alternatives_let_nobody_in() {
+        assert!(missing(&Requirement::any_role(Vec::<Role>::new())).is_some());
+    }
+}
