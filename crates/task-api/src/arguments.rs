@@ -57,9 +57,10 @@ impl Arguments {
 
     /// Where a person on this machine reaches the server.
     pub(crate) fn public_address(&self, bound: SocketAddr) -> String {
-        match self.bind == IpAddr::from([127, 0, 0, 1]) {
-            true => format!("http://localhost:{}", bound.port()),
-            false => format!("http://{bound}"),
+        if self.bind == IpAddr::from([127, 0, 0, 1]) {
+            format!("http://localhost:{}", bound.port())
+        } else {
+            format!("http://{bound}")
         }
     }
 }

@@ -16,7 +16,7 @@ impl Demo {
     pub(crate) async fn start() -> io::Result<Self> {
         let issuer = Issuer::builder().start().await?;
         let project = issuer.project("tasks");
-        project.add_role("admin").add_role("viewer");
+        project.add_roles(["admin", "viewer"]);
         let api = project.api("task-api");
         let with_role = |name: &str, role: &str| {
             let user = issuer.service_user(name);

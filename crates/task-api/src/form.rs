@@ -21,9 +21,8 @@ pub enum NoTask {
 pub fn read_task(content_type: Option<&[u8]>, body: &[u8], query: Option<&str>) -> Result<String, NoTask> {
     let from_body = match content_type {
         Some(media_type) if is_form(media_type) => first_task(body)?,
-        Some(_) => return Err(NoTask::UnsupportedType),
         None if body.is_empty() => None,
-        None => return Err(NoTask::UnsupportedType),
+        _ => return Err(NoTask::UnsupportedType),
     };
     let from_query = first_task(query.unwrap_or_default().as_bytes())?;
     let task = from_body.or(from_query).unwrap_or_default();

@@ -33,7 +33,7 @@ pub(crate) enum Refused {
 
 impl Credentials {
     /// Takes the credentials from the form or the `Authorization` field; the assertion wins.
-    pub(crate) fn take(form: &Form, authorization: Option<&str>) -> Result<Self, Answer> {
+    pub(crate) fn take(form: &Form, authorization: Option<&str>) -> Result<Self, Box<Answer>> {
         let basic = authorization.and_then(basic);
         if let Some(assertion) = form.filled("client_assertion") {
             return match form.get("client_assertion_type") {
@@ -41,7 +41,7 @@ impl Credentials {
                 other => {
                     let other = other.unwrap_or_default();
                     let description = format!("invalid client_assertion_type {other}");
-                    Err(Answer::oauth_error("invalid_request", Some(&description)))
+                    Err(Answer::oauth_error("invalid_request", Some(&description)).into())
                 }
             };
         }
@@ -50,11 +50,11 @@ impl Credentials {
         }
         let Some(client_id) = form.filled("client_id") else {
             let description = "client_id or client_assertion must be provided";
-            return Err(Answer::oauth_error("invalid_request", Some(description)));
+            return Err(Answer::oauth_error("invalid_request", Some(description)).into());
         };
         match form.filled("client_secret") {
             Some(secret) => Ok(Self::Secret { client_id: client_id.to_owned(), secret: secret.to_owned() }),
-            None => Err(Answer::oauth_error("invalid_client", Some("client must be authenticated"))),
+            None => Err(Answer::oauth_error("invalid_client", Some("client must be authenticated")).into()),
         }
     }
 
@@ -111,9 +111,10 @@ fn prove_assertion<'a>(assertion: &str, state: &'a State, issuer: &str) -> Resul
     let message = assertion.rsplit_once('.').map_or("", |(message, _)| message);
     let signature = URL_SAFE_NO_PAD.decode(signature).unwrap_or_default();
     let key = keys.iter().find(|key| key.id == key_id);
-    match key.is_some_and(|key| key.verifies(message.as_bytes(), &signature)) {
-        true => Ok(application),
-        false => Err(refused),
+    if key.is_some_and(|key| key.verifies(message.as_bytes(), &signature)) {
+        Ok(application)
+    } else {
+        Err(refused)
     }
 }
 

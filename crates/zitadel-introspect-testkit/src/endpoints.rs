@@ -73,7 +73,7 @@ fn introspect(state: &State, question: &Question) -> Answer {
     };
     let credentials = match Credentials::take(form, question.authorization.as_deref()) {
         Ok(credentials) => credentials,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     let Some(token) = form.filled("token") else {
         return Answer::oauth_error("invalid_request", Some("token missing"));
@@ -98,12 +98,11 @@ fn introspect(state: &State, question: &Question) -> Answer {
 }
 
 fn userinfo(state: &State, question: &Question) -> Answer {
-    match question.token().and_then(|token| live_token(state, token)) {
-        Some(token) => Answer::json(StatusCode::OK, &claims::userinfo(state, token)),
-        None => {
-            let body = json!({"error": "access_denied", "error_description": "access token invalid"});
-            Answer::json(StatusCode::UNAUTHORIZED, &body)
-        }
+    if let Some(token) = question.token().and_then(|token| live_token(state, token)) {
+        Answer::json(StatusCode::OK, &claims::userinfo(state, token))
+    } else {
+        let body = json!({"error": "access_denied", "error_description": "access token invalid"});
+        Answer::json(StatusCode::UNAUTHORIZED, &body)
     }
 }
 

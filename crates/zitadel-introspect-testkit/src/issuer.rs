@@ -18,7 +18,7 @@ use crate::{
     keys::{SigningKey, random_text},
     model::{Profile, PublishedKey, State},
     project::new_project,
-    server::{self, Command},
+    server::{self, Channels, Command},
     shared::{Shared, without_port},
     user::new_user,
 };
@@ -72,7 +72,10 @@ impl IssuerBuilder {
         let (deliveries, to_deliver) = mpsc::unbounded_channel();
         let shared = Shared::new(State::new(issuer), hosts, deliveries);
         let (commands, to_do) = mpsc::unbounded_channel();
-        let thread = server::start(listener, Arc::clone(&shared), to_do, to_deliver)?;
+        let (ready, serving) = oneshot::channel();
+        let channels = Channels { commands: to_do, deliveries: to_deliver, ready };
+        let thread = server::start(listener, Arc::clone(&shared), channels)?;
+        serving.await.map_err(io::Error::other)?;
         Ok(Issuer { shared, address, commands: Some(commands), thread: Some(thread) })
     }
 }
@@ -227,11 +230,9 @@ impl Issuer {
         });
     }
 
-    /// Publishes a new key and signs with it at once; its id is the result.
-    pub fn rotate_key(&self, algorithm: Algorithm) -> String {
-        let id = self.publish_key(algorithm);
-        self.activate_key(&id);
-        id
+    /// Publishes a new key and signs with it at once.
+    pub fn rotate_key(&self, algorithm: Algorithm) {
+        self.activate_key(&self.publish_key(algorithm));
     }
 
     /// Withdraws a key that does not sign.

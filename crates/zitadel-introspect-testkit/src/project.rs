@@ -117,13 +117,19 @@ impl Project {
         crate::claims::audience_scope(&self.id)
     }
 
+    /// Adds roles.
+    pub fn add_roles<'a>(&self, keys: impl IntoIterator<Item = &'a str>) {
+        for key in keys {
+            self.add_role(key);
+        }
+    }
+
     /// Adds a role.
-    pub fn add_role(&self, key: &str) -> &Self {
+    pub fn add_role(&self, key: &str) {
         self.shared.change(|state| {
             state.project(&self.id).roles.push(key.to_owned());
             self.emit(state, "project.role.added", json!({"key": key}));
         });
-        self
     }
 
     /// Removes a role, and takes it from everybody who has it.
@@ -165,7 +171,7 @@ impl Project {
     pub fn api(&self, name: &str) -> Api {
         let id = self.add_application(name, ApplicationKind::KeyApi { keys: Vec::new() });
         let api = Api { shared: Arc::clone(&self.shared), id };
-        api.add_key();
+        let _first = api.add_key();
         api
     }
 
@@ -266,6 +272,7 @@ impl Api {
     }
 
     /// Adds a key, which is the newest then.
+    #[must_use]
     pub fn add_key(&self) -> ApiKey {
         self.shared.change(|state| {
             let key = state.new_rsa_key();

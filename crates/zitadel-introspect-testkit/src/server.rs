@@ -41,19 +41,26 @@ pub(crate) enum Command {
 
 pub(crate) type Delivery = (Target, Event, i64);
 
+/// What the server's thread hears and says.
+pub(crate) struct Channels {
+    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+    pub(crate) deliveries: mpsc::UnboundedReceiver<Delivery>,
+    pub(crate) ready: oneshot::Sender<()>,
+}
+
 /// Listens on a thread of its own until the sender of commands is dropped.
 pub(crate) fn start(
     listener: TcpListener,
     shared: Arc<Shared>,
-    commands: mpsc::UnboundedReceiver<Command>,
-    deliveries: mpsc::UnboundedReceiver<Delivery>,
+    channels: Channels,
 ) -> io::Result<thread::JoinHandle<()>> {
     let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let name = "zitadel-testkit".to_owned();
     thread::Builder::new().name(name).spawn(move || {
-        runtime.spawn(deliver_in_order(deliveries));
-        runtime.block_on(serve(listener, address, shared, commands));
+        runtime.spawn(deliver_in_order(channels.deliveries));
+        let _ = channels.ready.send(());
+        runtime.block_on(serve(listener, address, shared, channels.commands));
         runtime.shutdown_timeout(Duration::ZERO);
     })
 }
@@ -132,7 +139,7 @@ async fn handle(
         }
         Err(answer) => (answer, None),
     };
-    Ok(send(answer, fault, &switch))
+    Ok(send(answer, fault.as_ref(), &switch))
 }
 
 /// What a fault does before the answer is made.
@@ -148,11 +155,11 @@ async fn wait(fault: Option<&Kind>) {
 }
 
 /// What a fault does to the answer.
-fn send(answer: Answer, fault: Option<Kind>, switch: &CutSwitch) -> Response<AnswerBody> {
+fn send(answer: Answer, fault: Option<&Kind>, switch: &CutSwitch) -> Response<AnswerBody> {
     let answer = match fault {
-        Some(Kind::Answer(ref other)) => other.clone(),
-        Some(Kind::ContentType(ref other)) => answer.with_header(header::CONTENT_TYPE, other),
-        Some(Kind::OtherIssuer(ref issuer)) => other_issuer(answer, issuer),
+        Some(Kind::Answer(other)) => other.clone(),
+        Some(Kind::ContentType(other)) => answer.with_header(header::CONTENT_TYPE, other),
+        Some(Kind::OtherIssuer(issuer)) => other_issuer(&answer, issuer),
         _ => answer,
     };
     match fault {
@@ -172,7 +179,7 @@ fn send(answer: Answer, fault: Option<Kind>, switch: &CutSwitch) -> Response<Ans
     response
 }
 
-fn other_issuer(answer: Answer, issuer: &str) -> Answer {
+fn other_issuer(answer: &Answer, issuer: &str) -> Answer {
     let mut document: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     document["issuer"] = issuer.into();
     Answer::json(answer.status, &document)

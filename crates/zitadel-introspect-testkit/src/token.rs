@@ -310,7 +310,7 @@ impl State {
     }
 
     fn keep_sibling(&mut self, access: &model::Token, kind: TokenKind, text: String) -> model::Token {
-        let sibling = model::Token { kind, text, ..access.clone() };
+        let sibling = model::Token { text, kind, ..access.clone() };
         self.tokens.push(sibling.clone());
         sibling
     }

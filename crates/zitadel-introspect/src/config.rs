@@ -228,7 +228,7 @@ impl Builder {
         let base = self.base()?;
         check_duration("timeout", self.timeout, TIMEOUT_CEILING)?;
         check_duration("connect_timeout", self.connect_timeout, self.timeout)?;
-        let http = HttpClient::new(self.client(&base)?, &self.issuer, base, self.allow_http);
+        let http = HttpClient::new(self.client(base.as_ref())?, &self.issuer, base, self.allow_http);
         let presentation = Arc::new(Presentation {
             realm: self.realm.map(check_realm).transpose()?,
             body: self.error_body.map(error_body).transpose()?,
@@ -277,14 +277,14 @@ impl Builder {
         Ok(base)
     }
 
-    fn client(&self, base: &Option<Url>) -> Result<reqwest::Client, ConfigError> {
+    fn client(&self, base: Option<&Url>) -> Result<reqwest::Client, ConfigError> {
         let mut client = reqwest::Client::builder()
             .connect_timeout(self.connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()
             .default_headers(self.default_headers(base.is_some())?);
-        let asked = base.as_ref().unwrap_or(self.issuer.url());
+        let asked = base.unwrap_or(self.issuer.url());
         if let Some(proxy) = &self.proxy {
             // The parser's own message may repeat credentials that stand in the address.
             let proxy = reqwest::Proxy::all(proxy).map_err(|_| {

@@ -144,7 +144,9 @@ impl Rule {
         match self {
             Self::Role { organization, project, .. } => change(organization, project),
             Self::All(rules) | Self::Any(rules) => {
-                rules.iter_mut().for_each(|rule| rule.each_role(change));
+                for rule in rules {
+                    rule.each_role(change);
+                }
             }
             Self::Scope(_) | Self::Organization(_) => {}
         }

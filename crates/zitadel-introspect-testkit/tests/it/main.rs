@@ -1,5 +1,7 @@
 //! The testkit from outside: against what a running ZITADEL was recorded to answer.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod events;
 mod faults;
 mod life;

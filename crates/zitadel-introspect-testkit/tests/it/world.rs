@@ -27,7 +27,7 @@ impl World {
         let issuer = Issuer::start().await;
         let with_roles = |name: &str| {
             let project = issuer.project(name);
-            project.add_role("admin").add_role("viewer");
+            project.add_roles(["admin", "viewer"]);
             project
         };
         let (project, other_project) = (with_roles("tasks"), with_roles("other"));

@@ -112,7 +112,7 @@ struct AssertionClaims<'a> {
 /// Signs an assertion; `None` if the key cannot.
 pub(crate) fn sign(key: &Key, issuer: &str, issued_at: u64) -> Option<SecretString> {
     install_crypto();
-    let header = Header { kid: Some(key.key_id.clone()), ..Header::new(Algorithm::RS256) };
+    let header = Header { kid: Some(key.id.clone()), ..Header::new(Algorithm::RS256) };
     let claims = AssertionClaims {
         iss: &key.client_id,
         sub: &key.client_id,
@@ -120,7 +120,7 @@ pub(crate) fn sign(key: &Key, issuer: &str, issued_at: u64) -> Option<SecretStri
         iat: issued_at,
         exp: issued_at + LIFETIME_SECONDS,
     };
-    jsonwebtoken::encode(&header, &claims, &key.key).ok().map(SecretString::from)
+    jsonwebtoken::encode(&header, &claims, &key.private).ok().map(SecretString::from)
 }
 
 /// `jsonwebtoken` panics at first use when a build has both of its providers; one is named here. If the

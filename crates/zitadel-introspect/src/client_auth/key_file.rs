@@ -1,10 +1,6 @@
 //! The downloaded key.json of an API application.
 
-use std::{
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::{fs::File, io::Read, path::Path};
 
 use jsonwebtoken::EncodingKey;
 use rustls_pki_types::{PrivatePkcs1KeyDer, pem::PemObject};
@@ -22,8 +18,8 @@ const MAX_FILE_BYTES: u64 = 64 * 1024;
 /// A key that was proven to sign.
 pub(crate) struct Key {
     pub(crate) client_id: String,
-    pub(crate) key_id: String,
-    pub(crate) key: EncodingKey,
+    pub(crate) id: String,
+    pub(crate) private: EncodingKey,
 }
 
 #[derive(Deserialize)]
@@ -44,11 +40,12 @@ impl Key {
             remedy: "give the path of the downloaded key.json and let this process read it",
         })?;
         warn_if_others_can_read(path);
-        Self::from_json(&text, Some(path.to_owned()))
+        Self::from_json(&text, Some(path))
     }
 
-    pub(crate) fn from_json(text: &str, path: Option<PathBuf>) -> Result<Self, ConfigError> {
-        let fail = |problem: String| ConfigError::Key { path: path.clone(), problem, remedy: DOWNLOAD };
+    pub(crate) fn from_json(text: &str, path: Option<&Path>) -> Result<Self, ConfigError> {
+        let fail =
+            |problem: String| ConfigError::Key { path: path.map(Path::to_owned), problem, remedy: DOWNLOAD };
         // The parser's message may quote what it found: only the place is passed on.
         let file: KeyFile = serde_json::from_str(text).map_err(|error| {
             fail(format!(
@@ -67,12 +64,12 @@ impl Key {
         }
         let missing = |field: &str| fail(format!("field `{field}` is missing"));
         let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let key_id = filled(file.key_id).ok_or_else(|| missing("keyId"))?;
+        let id = filled(file.key_id).ok_or_else(|| missing("keyId"))?;
         let client_id = filled(file.client_id).ok_or_else(|| missing("clientId"))?;
         let pem = file.key.ok_or_else(|| missing("key"))?;
         let broken = || fail("field `key` holds no usable RSA private key in PEM".to_owned());
-        let key = encoding_key(&pem).ok_or_else(broken)?;
-        let key = Self { client_id, key_id, key };
+        let private = encoding_key(&pem).ok_or_else(broken)?;
+        let key = Self { client_id, id, private };
         assertion::sign(&key, "", 0).ok_or_else(broken)?;
         Ok(key)
     }

@@ -1,0 +1,125 @@
+//! Other ways to the issuer: another address, a proxy, a private certificate authority, extra headers.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsAcceptor, rustls};
+use zitadel_introspect::IssuerError;
+use zitadel_introspect_testkit as testkit;
+
+use crate::setup::{World, authorize, status};
+
+#[tokio::test]
+async fn the_issuer_is_reached_by_another_address_and_keeps_its_name() {
+    let world = World::at(testkit::Issuer::builder().public_origin("https://auth.example.com")).await;
+    let address = format!("http://{}", world.issuer.address());
+    let verifier = world.builder().connect_to(address).build().unwrap();
+    verifier.check().await.unwrap();
+    let caller = authorize(&verifier, &world.token).await.unwrap();
+    assert_eq!(caller.claims().issuer(), Some("https://auth.example.com"));
+}
+
+#[tokio::test]
+async fn a_private_certificate_authority_is_trusted_only_where_configured() {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let world = World::at(testkit::Issuer::builder().public_origin(&origin)).await;
+    let key = rustls::pki_types::PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    tokio::spawn(end_tls(listener, tls(cert.der().clone(), key), world.issuer.address()));
+
+    let strict = world.verifier();
+    assert!(matches!(strict.check().await, Err(IssuerError::Unreachable(_))));
+    let trusting = world.builder().root_certificates_pem(cert.pem()).build().unwrap();
+    trusting.check().await.unwrap();
+    assert_eq!(status(&authorize(&trusting, &world.token).await), 200);
+}
+
+#[tokio::test]
+async fn a_proxy_and_extra_headers_are_used() {
+    let world = World::at(testkit::Issuer::builder().public_origin("http://issuer.example")).await;
+    let proxy = Proxy::start(world.issuer.address()).await;
+    let verifier = world
+        .builder()
+        .dangerous_allow_http()
+        .proxy(format!("http://{}", proxy.address))
+        .header("x-gateway-key", "open")
+        .build()
+        .unwrap();
+    verifier.check().await.unwrap();
+    let seen = proxy.seen.lock().unwrap().clone();
+    assert!(seen.iter().all(|head| head.contains("http://issuer.example/")), "{seen:?}");
+    assert!(seen.iter().all(|head| head.to_lowercase().contains("x-gateway-key: open")), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_loopback_issuer_is_never_asked_through_a_proxy() {
+    let world = World::new().await;
+    let proxy = Proxy::start(world.issuer.address()).await;
+    let verifier = world.builder().proxy(format!("http://{}", proxy.address)).build().unwrap();
+    verifier.check().await.unwrap();
+    assert_eq!(proxy.connections.load(Ordering::SeqCst), 0);
+}
+
+fn tls(
+    certificate: rustls::pki_types::CertificateDer<'static>,
+    key: rustls::pki_types::PrivateKeyDer<'static>,
+) -> TlsAcceptor {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.unwrap().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Takes TLS off and passes the rest on.
+async fn end_tls(listener: TcpListener, acceptor: TlsAcceptor, to: std::net::SocketAddr) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let acceptor = acceptor.clone();
+        tokio::spawn(async move {
+            if let Ok(mut stream) = acceptor.accept(stream).await {
+                let mut inner = TcpStream::connect(to).await.unwrap();
+                let _ = copy_bidirectional(&mut stream, &mut inner).await;
+            }
+        });
+    }
+}
+
+/// An HTTP proxy that passes everything to one address and keeps the heads that it saw.
+struct Proxy {
+    address: std::net::SocketAddr,
+    seen: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    async fn start(to: std::net::SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (seen, connections) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicUsize>::default());
+        let (heads, count) = (Arc::clone(&seen), Arc::clone(&connections));
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                let heads = Arc::clone(&heads);
+                tokio::spawn(async move {
+                    let mut buffer = vec![0; 16 * 1024];
+                    let read = stream.read(&mut buffer).await.unwrap();
+                    heads.lock().unwrap().push(String::from_utf8_lossy(&buffer[..read]).into_owned());
+                    let mut inner = TcpStream::connect(to).await.unwrap();
+                    inner.write_all(&buffer[..read]).await.unwrap();
+                    let _ = copy_bidirectional(&mut stream, &mut inner).await;
+                });
+            }
+        });
+        Self { address, seen, connections }
+    }
+}

@@ -1,0 +1,138 @@
+//! Header to caller: who gets in, who does not, and what it costs upstream.
+
+use std::time::{Duration, SystemTime};
+
+use zitadel_introspect::{InvalidToken, Reason, Requirement};
+
+use crate::setup::{World, authorize, reason, require, status};
+
+#[tokio::test]
+async fn a_live_token_yields_its_caller() {
+    let world = World::new().await;
+    let caller = require(&world.verifier(), &world.token, &Requirement::role("admin")).await.unwrap();
+    assert_eq!(caller.claims().subject(), Some(&*world.admin.id()));
+    assert_eq!(caller.claims().username(), Some("admin"));
+    let organization = world.issuer.default_organization();
+    assert!(caller.claims().roles().contains_in("admin", &organization.id()));
+}
+
+#[tokio::test]
+async fn what_is_refused_locally_costs_no_question() {
+    let world = World::new().await;
+    let verifier = world.verifier();
+    let any = Requirement::any_caller();
+    let good = format!("Bearer {}", world.token);
+    let huge = format!("Bearer {}", "a".repeat(16 * 1024 + 1));
+    let fields: [&[&[u8]]; 7] = [
+        &[],
+        &[b""],
+        &[b"Basic YTpi"],
+        &[b"Bearer"],
+        &[b"Bearer a b"],
+        &[huge.as_bytes()],
+        &[good.as_bytes(), good.as_bytes()],
+    ];
+    let mut statuses = Vec::new();
+    for fields in fields {
+        statuses.push(status(&verifier.authorize(fields.iter().copied(), &any).await));
+    }
+    assert_eq!((statuses, world.issuer.introspections()), (vec![401, 401, 401, 401, 401, 401, 400], 0));
+}
+
+#[tokio::test]
+async fn dead_tokens_are_invalid() {
+    let world = World::new().await;
+    let verifier = world.verifier();
+    let revoked = world.admin.pat();
+    revoked.revoke();
+    let expired = world.admin.access_token().for_project(&world.project).issue();
+    expired.expire();
+    let elsewhere = world.admin.access_token().issue();
+    let inactive = |reason| matches!(reason, Reason::InvalidToken(InvalidToken::Inactive));
+    for dead in ["never-was", &revoked, &expired, &elsewhere] {
+        assert!(inactive(reason(authorize(&verifier, dead).await)), "{dead}");
+    }
+    world.admin.deactivate();
+    assert!(inactive(reason(authorize(&verifier, &world.token).await)));
+}
+
+#[tokio::test]
+async fn a_role_granted_or_taken_shows_at_the_next_request() {
+    let world = World::new().await;
+    let verifier = world.verifier();
+    let viewer = Requirement::role("viewer");
+    assert_eq!(status(&require(&verifier, &world.token, &viewer).await), 403);
+    let grant = world.admin.grant(&world.project, ["viewer"]);
+    assert_eq!(status(&require(&verifier, &world.token, &viewer).await), 200);
+    grant.remove();
+    assert_eq!(status(&require(&verifier, &world.token, &viewer).await), 403);
+}
+
+#[tokio::test]
+async fn a_caller_can_be_asked_for_more_inside_a_handler() {
+    let world = World::new().await;
+    let caller = authorize(&world.verifier(), &world.token).await.unwrap();
+    assert!(caller.require(&Requirement::role("admin")).await.is_ok());
+    let organization = world.issuer.default_organization().id();
+    let here = Requirement::role("admin").in_organization(organization);
+    assert!(caller.require(&here).await.is_ok());
+    let elsewhere = Requirement::role("admin").in_organization("400000000000000099".to_owned());
+    let error = caller.require(&elsewhere).await.unwrap_err();
+    assert_eq!(error.text(), "permission denied: missing required role: `admin`");
+}
+
+#[tokio::test]
+async fn our_own_clock_has_the_last_word() {
+    let world = World::new().await;
+    let now = SystemTime::now();
+    let end = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 3600;
+    let token = world.admin.pat_until(i64::try_from(end).unwrap());
+    let at = |end: SystemTime| world.builder().clock(move || end).build().unwrap();
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(end);
+    assert_eq!(status(&authorize(&at(end - Duration::from_millis(1)), &token).await), 200);
+    let expired = reason(authorize(&at(end), &token).await);
+    assert!(matches!(expired, Reason::InvalidToken(InvalidToken::Expired)));
+    let too_early = at(now - Duration::from_secs(120));
+    assert!(matches!(
+        reason(authorize(&too_early, &token).await),
+        Reason::InvalidToken(InvalidToken::NotYetValid)
+    ));
+}
+
+#[tokio::test]
+async fn a_configured_audience_narrows_what_zitadel_lets_through() {
+    let world = World::new().await;
+    let token = world.admin.access_token().for_project(&world.project).issue();
+    let right = world.builder().audience(world.project.id()).build().unwrap();
+    assert_eq!(status(&authorize(&right, &token).await), 200);
+    let wrong = world.builder().audience("400000000000000099").build().unwrap();
+    assert!(matches!(
+        reason(authorize(&wrong, &token).await),
+        Reason::InvalidToken(InvalidToken::OtherAudience)
+    ));
+}
+
+#[tokio::test]
+async fn a_configured_project_is_whose_roles_count() {
+    let world = World::new().await;
+    let admin = Requirement::role("admin");
+    let own = world.builder().project(world.project.id()).build().unwrap();
+    assert_eq!(status(&require(&own, &world.token, &admin).await), 200);
+    let other = world.builder().project(world.issuer.project("other").id()).build().unwrap();
+    assert_eq!(status(&require(&other, &world.token, &admin).await), 403);
+}
+
+#[tokio::test]
+async fn a_verifier_serves_several_runtimes_one_after_the_other() {
+    let world = World::new().await;
+    let verifier = world.verifier();
+    let token = world.token.to_string();
+    for _ in 0..3 {
+        let (verifier, token) = (verifier.clone(), token.clone());
+        let in_a_runtime_of_its_own = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { status(&authorize(&verifier, &token).await) })
+        });
+        assert_eq!(in_a_runtime_of_its_own.join().unwrap(), 200);
+    }
+}

@@ -1,0 +1,12 @@
+//! The core from outside: its public API against the embedded issuer, over real sockets.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod claims;
+mod configuration;
+mod connection;
+mod discovery;
+mod faults;
+mod key;
+mod line;
+mod setup;
