@@ -8,12 +8,12 @@ use std::{
 
 use clap::{Parser, error::ErrorKind};
 
-use crate::BAD_CONFIGURATION;
+use crate::start::{BAD_CONFIGURATION, say};
 
 /// The tasks server of ZITADEL's guide for APIs.
 #[derive(Debug, Parser)]
 #[command(version)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// The ZITADEL instance: its domain (my-domain.zitadel.cloud) or origin (`http://localhost:8080`).
     #[arg(long, env = "TASK_API_DOMAIN", required_unless_present = "demo")]
     domain: Option<String>,
@@ -44,7 +44,7 @@ impl Arguments {
                 ExitCode::SUCCESS
             }
             _ => {
-                eprintln!("{}; try --help", one_line(&error));
+                say(&format!("{}; try --help", one_line(&error)));
                 ExitCode::from(BAD_CONFIGURATION)
             }
         })

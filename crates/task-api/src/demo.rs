@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 
-use zitadel_introspect_axum::{ClientAuth, ConfigError, Verifier};
+use zitadel_introspect::{ClientAuth, ConfigError, Verifier};
 use zitadel_introspect_testkit::{Api, Issuer, Token};
 
+#[derive(Debug)]
 pub(crate) struct Demo {
     issuer: Issuer,
     api: Api,
@@ -32,7 +33,7 @@ impl Demo {
     }
 
     pub(crate) fn verifier(&self) -> Result<Verifier, ConfigError> {
-        let issuer = zitadel_introspect_axum::Issuer::parse(&self.issuer.url())?;
+        let issuer = zitadel_introspect::Issuer::parse(&self.issuer.url())?;
         Verifier::builder(issuer, ClientAuth::key_json(&self.api.key_json())?).build()
     }
 

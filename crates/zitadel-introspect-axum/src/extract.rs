@@ -2,7 +2,7 @@
 
 use std::{fmt, marker::PhantomData, ops::Deref};
 
-use axum_core::extract::{FromRef, FromRequestParts};
+use axum::extract::{FromRef, FromRequestParts};
 use http::{HeaderValue, header::AUTHORIZATION, request::Parts};
 use zitadel_introspect::{AuthError, Caller, RequiredRole, Requirement, Verifier};
 

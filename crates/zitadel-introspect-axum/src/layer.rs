@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum_core::{
+use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };

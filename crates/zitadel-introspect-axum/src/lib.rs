@@ -48,8 +48,10 @@
 mod extract;
 mod layer;
 mod rejection;
+mod resource;
 
 pub use extract::{Authorized, AuthorizedAs, MaybeAuthorized};
 pub use layer::{RequireAuthorization, RequireAuthorizationLayer};
 pub use rejection::Rejection;
+pub use resource::protected_resource_metadata;
 pub use zitadel_introspect::*;

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use axum_core::{
+use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };

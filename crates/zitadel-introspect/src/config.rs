@@ -22,6 +22,7 @@ use crate::{
     http_client::{HttpClient, INSTANCE_HOST, PUBLIC_HOST},
     issuer::{Issuer, is_loopback, parse_origin},
     names::ProjectId,
+    protected_resource::ProtectedResource,
     verifier::{Clock, Parts, Verifier},
 };
 
@@ -82,6 +83,7 @@ pub struct Builder {
     root_certificates: Vec<Vec<u8>>,
     headers: Vec<(String, String)>,
     realm: Option<String>,
+    resource: Option<(String, Vec<String>)>,
     error_body: Option<(String, RenderBody)>,
     clock: Clock,
 }
@@ -103,6 +105,7 @@ impl Builder {
             root_certificates: Vec::new(),
             headers: Vec::new(),
             realm: None,
+            resource: None,
             error_body: None,
             clock: Clock::system(),
         }
@@ -189,6 +192,20 @@ impl Builder {
         self
     }
 
+    /// The API's own public address and the scopes that it knows, for [RFC 9728]: an adapter's ready-made
+    /// route then describes the API, and each challenge says where. Never taken from a request.
+    ///
+    /// [RFC 9728]: https://www.rfc-editor.org/rfc/rfc9728
+    #[must_use]
+    pub fn resource<S: Into<String>>(
+        mut self,
+        resource: impl Into<String>,
+        scopes: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.resource = Some((resource.into(), scopes.into_iter().map(Into::into).collect()));
+        self
+    }
+
     /// Renders the bodies of errors in a form of your own; status and headers stay.
     ///
     /// ```
@@ -229,8 +246,11 @@ impl Builder {
         check_duration("timeout", self.timeout, TIMEOUT_CEILING)?;
         check_duration("connect_timeout", self.connect_timeout, self.timeout)?;
         let http = HttpClient::new(self.client(base.as_ref())?, &self.issuer, base, self.allow_http);
+        let resource = self.resource.map(|(resource, scopes)| ProtectedResource::parse(resource, scopes));
+        let resource = resource.transpose()?;
         let presentation = Arc::new(Presentation {
             realm: self.realm.map(check_realm).transpose()?,
+            resource_metadata: resource.as_ref().map(ProtectedResource::address),
             body: self.error_body.map(error_body).transpose()?,
         });
         Ok(Verifier::new(Parts {
@@ -242,6 +262,7 @@ impl Builder {
             audience: self.audience,
             project: self.project,
             presentation,
+            resource,
             clock: self.clock,
         }))
     }

@@ -95,6 +95,8 @@ pub enum InvalidToken {
 #[derive(Default)]
 pub(crate) struct Presentation {
     pub(crate) realm: Option<String>,
+    /// Where the API describes itself (RFC 9728 section 5.1).
+    pub(crate) resource_metadata: Option<String>,
     pub(crate) body: Option<ErrorBody>,
 }
 
@@ -150,8 +152,9 @@ impl AuthError {
         if let Reason::MissingScope { scope } = &self.reason {
             parameters.push(("scope", printable(scope.as_str())));
         }
-        if let Some(realm) = self.presentation.as_ref().and_then(|wish| wish.realm.as_ref()) {
-            parameters.push(("realm", realm.clone()));
+        if let Some(wish) = &self.presentation {
+            parameters.extend(wish.realm.clone().map(|realm| ("realm", realm)));
+            parameters.extend(wish.resource_metadata.clone().map(|place| ("resource_metadata", place)));
         }
         let list: Vec<_> = parameters.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
         Some(format!("Bearer {}", list.join(", ")).trim_end().to_owned())

@@ -40,8 +40,11 @@ mod http_client;
 mod issuer;
 mod issuer_error;
 mod names;
+mod protected_resource;
 mod random;
 mod runtime;
+#[cfg(feature = "test-util")]
+mod test_util;
 
 pub use bearer::AccessToken;
 pub use claims::{Claims, RoleGrants};
@@ -51,5 +54,8 @@ pub use error::{AuthError, InvalidToken, Reason};
 pub use issuer::Issuer;
 pub use issuer_error::IssuerError;
 pub use names::{OrganizationId, ProjectId, Role, Scope};
+pub use protected_resource::ResourceMetadata;
 pub use requirement::{RequiredRole, Requirement};
+#[cfg(feature = "test-util")]
+pub use test_util::{TestCaller, TestTokens};
 pub use verifier::{Caller, Verifier};

@@ -20,6 +20,7 @@ use crate::{
     issuer::Issuer,
     issuer_error::IssuerError,
     names::ProjectId,
+    protected_resource::{ProtectedResource, ResourceMetadata},
     requirement::Requirement,
 };
 
@@ -29,9 +30,10 @@ use crate::{
 pub struct Verifier(Arc<Inner>);
 
 struct Inner {
-    introspection: Arc<Introspection>,
+    source: Source,
     issuer: Issuer,
     audience: Option<String>,
+    resource: Option<ProtectedResource>,
     presentation: Arc<Presentation>,
     clock: Clock,
 }
@@ -85,7 +87,7 @@ impl Verifier {
     /// [`IssuerError::Refused`] if the issuer refuses our key or secret, [`IssuerError::OtherIssuer`] if the
     /// discovery document names another issuer, other variants if it cannot be asked.
     pub async fn check(&self) -> Result<(), IssuerError> {
-        match self.0.introspection.ask(AccessToken::never_issued()).await? {
+        match self.0.source.ask(AccessToken::never_issued()).await? {
             Verdict::Inactive => Ok(()),
             Verdict::Active(_) => {
                 Err(IssuerError::Unusable { problem: "a token that never was is said to be active" })
@@ -97,6 +99,15 @@ impl Verifier {
     #[must_use]
     pub fn issuer(&self) -> &Issuer {
         &self.0.issuer
+    }
+
+    /// How the API describes itself ([RFC 9728]), as [`Builder::resource`] was told. For adapters, which
+    /// make a route of it.
+    ///
+    /// [RFC 9728]: https://www.rfc-editor.org/rfc/rfc9728
+    #[must_use]
+    pub fn resource_metadata(&self) -> ResourceMetadata {
+        ResourceMetadata::new(self.0.resource.as_ref(), self.0.issuer.as_str())
     }
 
     pub(crate) fn new(parts: Parts) -> Self {
@@ -112,17 +123,28 @@ impl Verifier {
             turns: Turns::new(),
         });
         Self(Arc::new(Inner {
-            introspection,
+            source: Source::Issuer(introspection),
             issuer: parts.issuer,
             audience: parts.audience,
+            resource: parts.resource,
             presentation: parts.presentation,
             clock: parts.clock,
         }))
     }
 
+    #[cfg(feature = "test-util")]
+    pub(crate) fn from_source(
+        source: Source,
+        issuer: Issuer,
+        presentation: Arc<Presentation>,
+        clock: Clock,
+    ) -> Self {
+        Self(Arc::new(Inner { source, issuer, audience: None, resource: None, presentation, clock }))
+    }
+
     async fn verify(&self, token: AccessToken) -> Result<Caller, AuthError> {
         let asked_at = Instant::now();
-        let asked = self.0.introspection.ask(token.clone()).await;
+        let asked = self.0.source.ask(token.clone()).await;
         let verdict = asked.map_err(|error| self.refuse(Reason::Unavailable(error), None))?;
         let Verdict::Active(claims) = verdict else {
             return Err(self.refuse(Reason::InvalidToken(InvalidToken::Inactive), None));
@@ -197,6 +219,23 @@ impl fmt::Debug for Caller {
     }
 }
 
+/// Who answers questions about tokens.
+pub(crate) enum Source {
+    Issuer(Arc<Introspection>),
+    #[cfg(feature = "test-util")]
+    Scripted(crate::test_util::TestTokens),
+}
+
+impl Source {
+    async fn ask(&self, token: AccessToken) -> Result<Verdict, IssuerError> {
+        match self {
+            Self::Issuer(introspection) => introspection.ask(token).await,
+            #[cfg(feature = "test-util")]
+            Self::Scripted(tokens) => tokens.ask(&token),
+        }
+    }
+}
+
 /// What [`Builder::build`] hands over.
 pub(crate) struct Parts {
     pub(crate) handle: Handle,
@@ -207,6 +246,7 @@ pub(crate) struct Parts {
     pub(crate) audience: Option<String>,
     pub(crate) project: Option<ProjectId>,
     pub(crate) presentation: Arc<Presentation>,
+    pub(crate) resource: Option<ProtectedResource>,
     pub(crate) clock: Clock,
 }
 

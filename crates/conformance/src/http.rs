@@ -1,0 +1,121 @@
+//! A client that sends just the bytes it is told to.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// An answer, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// Header fields in order, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: String,
+}
+
+impl Answer {
+    /// The value of a header that comes at most once.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(found, _)| found == name);
+        let value = values.next().map(|(_, value)| value.as_str());
+        assert!(values.next().is_none(), "{name} comes twice: {self:?}");
+        value
+    }
+}
+
+/// A connection that is kept.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects.
+    pub async fn open(address: SocketAddr) -> Self {
+        Self { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() }
+    }
+
+    /// Sends bytes; a server that has closed already is no error.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.stream.write_all(bytes.as_ref()).await;
+    }
+
+    /// Reads one answer; `None` where the connection ends before one.
+    pub async fn answer(&mut self, without_body: bool) -> Option<Answer> {
+        let head = self.read_until_blank_line().await?;
+        let mut lines = head.lines();
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+        let headers: Vec<_> = lines.filter_map(|line| line.split_once(':')).map(field).collect();
+        let length = headers.iter().find(|(name, _)| name == "content-length");
+        let length = length.and_then(|(_, value)| value.parse().ok()).unwrap_or_default();
+        let body = if without_body { String::new() } else { self.read_exactly(length).await? };
+        Some(Answer { status, headers, body })
+    }
+
+    /// Whether the server closes the connection.
+    pub async fn is_closed(&mut self) -> bool {
+        let mut byte = [0];
+        self.buffer.is_empty() && matches!(self.stream.read(&mut byte).await, Ok(0) | Err(_))
+    }
+
+    async fn read_until_blank_line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                let rest = self.buffer.split_off(end + 4);
+                let head = std::mem::replace(&mut self.buffer, rest);
+                return String::from_utf8(head).ok();
+            }
+            self.read_more().await?;
+        }
+    }
+
+    async fn read_exactly(&mut self, length: usize) -> Option<String> {
+        while self.buffer.len() < length {
+            self.read_more().await?;
+        }
+        let rest = self.buffer.split_off(length);
+        String::from_utf8(std::mem::replace(&mut self.buffer, rest)).ok()
+    }
+
+    async fn read_more(&mut self) -> Option<()> {
+        let mut chunk = [0; 4096];
+        let read = self.stream.read(&mut chunk).await.ok().filter(|read| *read > 0)?;
+        self.buffer.extend_from_slice(&chunk[..read]);
+        Some(())
+    }
+}
+
+fn field((name, value): (&str, &str)) -> (String, String) {
+    (name.to_lowercase(), value.trim().to_owned())
+}
+
+/// Sends a request line with header lines, on a connection of its own.
+pub async fn request(address: SocketAddr, line: &str, headers: &[String]) -> Answer {
+    request_with_body(address, line, headers, "").await
+}
+
+/// The same with a body; the length goes with it.
+pub async fn request_with_body(address: SocketAddr, line: &str, headers: &[String], body: &str) -> Answer {
+    let mut connection = Connection::open(address).await;
+    let mut all = vec!["host: localhost".to_owned()];
+    if !body.is_empty() {
+        all.push(format!("content-length: {}", body.len()));
+    }
+    all.extend_from_slice(headers);
+    let text = format!("{line} HTTP/1.1\r\n{}\r\n\r\n{body}", all.join("\r\n"));
+    connection.send(text).await;
+    connection.answer(line.starts_with("HEAD ")).await.expect("an answer")
+}
+
+/// The header line that carries a token.
+#[must_use]
+pub fn bearer(token: &str) -> String {
+    format!("authorization: Bearer {token}")
+}

@@ -1,0 +1,58 @@
+use std::path::PathBuf;
+
+use super::{Server, Tasks, within};
+use crate::http::{Answer, bearer, request, request_with_body};
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Status, type, length and body as the guide shows them.
+fn check(answer: &Answer, status: u16, content_type: &str, length: usize, body: &str) {
+    let shown =
+        (answer.status, answer.header("content-type"), answer.header("content-length"), answer.body.as_str());
+    assert_eq!(shown, (status, Some(content_type), Some(&*length.to_string()), body));
+    if content_type == TEXT {
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    }
+}
+
+pub(super) async fn the_guide_byte_for_byte(binary: PathBuf) {
+    let tasks = Tasks::start(&binary).await;
+    replay(&tasks.server, &tasks.token(&[]), &tasks.token(&["admin"])).await;
+}
+
+async fn replay(server: &Server, token: &str, admin: &str) {
+    let address = server.address;
+    let get = async |path: &str, token: Option<&str>| {
+        let headers: Vec<_> = token.map(bearer).into_iter().collect();
+        request(address, &format!("GET {path}"), &headers).await
+    };
+    check(&get("/api/healthz", None).await, 200, JSON, 4, "\"OK\"");
+    let no_header = "unauthorized: authorization header is empty\n";
+    check(&get("/api/tasks", None).await, 401, TEXT, 44, no_header);
+    check(&get("/api/tasks", Some(token)).await, 200, JSON, 2, "{}");
+    let no_role = "permission denied: missing required role: `admin`\n";
+    check(&get("/api/add-task", Some(token)).await, 403, TEXT, 50, no_role);
+    let form = "content-type: application/x-www-form-urlencoded".to_owned();
+    let added =
+        request_with_body(address, "POST /api/add-task", &[bearer(admin), form], "task=My new task").await;
+    check(&added, 200, JSON, 26, "\"task `My new task` added\"");
+    let all = r#"{"tasks":["My new task","create a new task on /api/add-task"]}"#;
+    check(&get("/api/tasks", Some(admin)).await, 200, JSON, 62, all);
+}
+
+pub(super) async fn the_demo_replays_the_guide(binary: PathBuf) {
+    let mut server = Server::start(&binary, &["--demo", "--port", "0"].map(str::to_owned)).await;
+    // The guide comes on standard output, the last line of the start on standard error.
+    let commands = |lines: &[String]| lines.iter().filter(|line| line.starts_with("curl -i ")).count();
+    while commands(&server.start) < 6 {
+        server.start.push(within(server.lines.recv()).await.expect("the rest of the guide"));
+    }
+    let exported = |name: &str| {
+        let prefix = format!("export {name}=");
+        let found = server.start.iter().find_map(|line| line.strip_prefix(&prefix));
+        found.expect("the demo prints its tokens").to_owned()
+    };
+    assert!(server.start.iter().any(|line| line.contains("WARN") && line.contains("never for production")));
+    replay(&server, &exported("VIEWER"), &exported("ADMIN")).await;
+}

@@ -1,0 +1,112 @@
+//! Extractors: the caller as an argument of a handler.
+
+use std::{fmt, future::Future, marker::PhantomData, ops::Deref, pin::Pin};
+
+use actix_web::{
+    FromRequest, HttpMessage, HttpRequest,
+    dev::Payload,
+    http::header::{AUTHORIZATION, HeaderValue},
+    web::Data,
+};
+use zitadel_introspect::{AuthError, Caller, RequiredRole, Requirement, Verifier};
+
+use crate::Rejection;
+
+type Extraction<T> = Pin<Box<dyn Future<Output = Result<T, Rejection>>>>;
+
+/// A caller with a valid token.
+///
+/// The app data must hold a `web::Data<Verifier>`; without it the answer is 500, and the log names the call
+/// that is missing.
+#[derive(Debug, Clone)]
+pub struct Authorized(pub Caller);
+
+/// A caller with a valid token and a role, which stands in the type.
+///
+/// Derefs to the [`Caller`].
+pub struct AuthorizedAs<R> {
+    caller: Caller,
+    role: PhantomData<fn() -> R>,
+}
+
+/// A caller, if the request carries bearer credentials at all.
+///
+/// `None` only without credentials or with those of another scheme. A token that is malformed, dead or
+/// cannot be verified is refused: it is never mistaken for an anonymous caller. Use this and not
+/// `Option<Authorized>`, which actix-web makes `None` of *every* error.
+#[derive(Debug, Clone)]
+pub struct MaybeAuthorized(pub Option<Caller>);
+
+impl FromRequest for Authorized {
+    type Error = Rejection;
+    type Future = Extraction<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { Ok(Self(authorize(&request).await?)) })
+    }
+}
+
+impl<R: RequiredRole> FromRequest for AuthorizedAs<R> {
+    type Error = Rejection;
+    type Future = Extraction<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let caller = authorize(&request).await?;
+            caller.require(&Requirement::role(R::ROLE)).await?;
+            Ok(Self { caller, role: PhantomData })
+        })
+    }
+}
+
+impl FromRequest for MaybeAuthorized {
+    type Error = Rejection;
+    type Future = Extraction<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            match authorize(&request).await {
+                Ok(caller) => Ok(Self(Some(caller))),
+                Err(error) if error.is_without_credentials() => Ok(Self(None)),
+                Err(error) => Err(error.into()),
+            }
+        })
+    }
+}
+
+async fn authorize(request: &HttpRequest) -> Result<Caller, AuthError> {
+    let Some(verifier) = request.app_data::<Data<Verifier>>() else {
+        return Err(AuthError::miswired("call `App::app_data(web::Data::new(verifier.clone()))`"));
+    };
+    let known = request.extensions().get::<Caller>().filter(|caller| caller.is_of(verifier)).cloned();
+    if let Some(caller) = known {
+        return Ok(caller); // the middleware has verified this request, with this very verifier
+    }
+    let fields = request.headers().get_all(AUTHORIZATION).map(HeaderValue::as_bytes);
+    verifier.authorize(fields, &Requirement::any_caller()).await
+}
+
+impl<R> AuthorizedAs<R> {
+    /// The caller, to keep.
+    #[must_use]
+    pub fn into_caller(self) -> Caller {
+        self.caller
+    }
+}
+
+impl<R> Deref for AuthorizedAs<R> {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl<R: RequiredRole> fmt::Debug for AuthorizedAs<R> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("AuthorizedAs").field("caller", &self.caller).field("role", &R::ROLE).finish()
+    }
+}

@@ -1,0 +1,54 @@
+//! A routing guard: one path, several handlers, chosen by role.
+
+use actix_web::guard::{Guard, GuardContext};
+use zitadel_introspect::{Caller, Role};
+
+/// Selects a route for callers who have a role, once [`RequireAuthorizationLayer`] has run around it.
+///
+/// It selects and does not protect: where no guard says yes, actix-web answers 405 or 404. Put it on routes
+/// inside the guarded scope, never on the scope itself; leave the last route without a guard and require the
+/// role there through the caller, so that others get their 403.
+///
+/// ```
+/// use actix_web::web;
+/// use zitadel_introspect_actix::{
+///     Authorized, Rejection, RequireAuthorizationLayer, Requirement, RoleGuard, Verifier,
+/// };
+///
+/// async fn for_admins() -> &'static str {
+///     "all reports"
+/// }
+///
+/// async fn for_viewers(Authorized(caller): Authorized) -> Result<&'static str, Rejection> {
+///     caller.require(&Requirement::role("viewer")).await?;
+///     Ok("some reports")
+/// }
+///
+/// fn reports(verifier: Verifier) -> impl actix_web::dev::HttpServiceFactory {
+///     web::scope("/reports")
+///         .wrap(RequireAuthorizationLayer::new(verifier, Requirement::any_caller()))
+///         .service(
+///             web::resource("")
+///                 .route(web::get().guard(RoleGuard::new("admin")).to(for_admins))
+///                 .route(web::get().to(for_viewers)),
+///         )
+/// }
+/// ```
+///
+/// [`RequireAuthorizationLayer`]: crate::RequireAuthorizationLayer
+#[derive(Debug, Clone)]
+pub struct RoleGuard(Role);
+
+impl RoleGuard {
+    /// Says yes to callers with this role, on the API's own project and from any organization.
+    pub fn new(role: impl Into<Role>) -> Self {
+        Self(role.into())
+    }
+}
+
+impl Guard for RoleGuard {
+    fn check(&self, context: &GuardContext<'_>) -> bool {
+        let extensions = context.req_data();
+        extensions.get::<Caller>().is_some_and(|caller| caller.claims().has_role(self.0.as_str()))
+    }
+}

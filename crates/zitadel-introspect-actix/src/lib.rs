@@ -1,0 +1,62 @@
+//! Trust ZITADEL access tokens in an actix-web API.
+//!
+//! Three lines turn a public handler into a protected one: the verifier as app data, an extractor in the
+//! handler, and, for scopes and whole apps, a middleware.
+//!
+//! ```no_run
+//! use actix_web::{App, HttpServer, web};
+//! use zitadel_introspect_actix::{
+//!     Authorized, AuthorizedAs, ClientAuth, Issuer, RequireAuthorizationLayer, RequiredRole, Requirement, Verifier,
+//! };
+//!
+//! struct Admin;
+//! impl RequiredRole for Admin {
+//!     const ROLE: &'static str = "admin";
+//! }
+//!
+//! async fn hello(Authorized(caller): Authorized) -> String {
+//!     format!("hello {}", caller.claims().username().unwrap_or("nobody"))
+//! }
+//!
+//! async fn settings(admin: AuthorizedAs<Admin>) -> String {
+//!     format!("settings for {:?}", admin.claims().subject())
+//! }
+//!
+//! #[actix_web::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let issuer = Issuer::parse("my-domain.zitadel.cloud")?;
+//!     let verifier = Verifier::builder(issuer, ClientAuth::key_file("key.json")?).build()?;
+//!     let server = HttpServer::new(move || {
+//!         let auditors = RequireAuthorizationLayer::new(verifier.clone(), Requirement::role("auditor"));
+//!         App::new()
+//!             .app_data(web::Data::new(verifier.clone()))
+//!             .route("/hello", web::get().to(hello))
+//!             .route("/settings", web::get().to(settings))
+//!             .service(web::scope("/reports").wrap(auditors).route("", web::get().to(hello)))
+//!     });
+//!     server.bind("127.0.0.1:8080")?.run().await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! An extractor behind the middleware takes over its caller: the token is verified once a request. The
+//! middleware is carried by `actix-web-httpauth`; your own routes on its `BearerAuth` keep working beside.
+//!
+//! actix-web answers HEAD only where a route is registered for it: register it beside GET.
+//!
+//! Bodies of errors are those of ZITADEL's guide for APIs; `Builder::error_body` renders them in a form of
+//! your own. The limits of the request head and body are those of actix-web: 96 header fields, 128 KiB,
+//! 5 s for the head.
+
+mod extract;
+mod guard;
+mod middleware;
+mod rejection;
+mod resource;
+
+pub use extract::{Authorized, AuthorizedAs, MaybeAuthorized};
+pub use guard::RoleGuard;
+pub use middleware::RequireAuthorizationLayer;
+pub use rejection::Rejection;
+pub use resource::protected_resource_metadata;
+pub use zitadel_introspect::*;

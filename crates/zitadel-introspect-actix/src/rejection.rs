@@ -1,0 +1,61 @@
+//! An error on its way out.
+
+use std::{error::Error, fmt};
+
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{StatusCode, header::HeaderValue},
+};
+use zitadel_introspect::AuthError;
+
+/// An [`AuthError`] as a response. Handlers that call `caller.require(…)` return it with `?`.
+///
+/// The error rides in the response's extensions, so that outer middleware can see it.
+#[derive(Debug, Clone)]
+pub struct Rejection(pub AuthError);
+
+impl From<AuthError> for Rejection {
+    fn from(error: AuthError) -> Self {
+        Self(error)
+    }
+}
+
+impl ResponseError for Rejection {
+    fn status_code(&self) -> StatusCode {
+        status(self.0.status())
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = to_actix(self.0.to_response());
+        response.extensions_mut().insert(self.0.clone());
+        response
+    }
+}
+
+/// The same answer in the older types of actix-web.
+pub(crate) fn to_actix(answer: ::http::Response<String>) -> HttpResponse {
+    let (head, body) = answer.into_parts();
+    let mut response = HttpResponse::build(status(head.status));
+    for (name, value) in &head.headers {
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            response.insert_header((name.as_str(), value));
+        }
+    }
+    response.body(body)
+}
+
+fn status(status: ::http::StatusCode) -> StatusCode {
+    StatusCode::from_u16(status.as_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl Error for Rejection {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}

@@ -1,0 +1,13 @@
+//! The route by which the API describes itself (RFC 9728).
+
+use axum::{Router, body::Body, routing::get};
+use zitadel_introspect::Verifier;
+
+/// The route `/.well-known/oauth-protected-resource`, public, for GET and HEAD.
+///
+/// It says what [`Builder::resource`](crate::Builder::resource) was told. Merge it at the root of the app.
+pub fn protected_resource_metadata<S: Clone + Send + Sync + 'static>(verifier: &Verifier) -> Router<S> {
+    let metadata = verifier.resource_metadata();
+    let path = metadata.path().to_owned();
+    Router::new().route(&path, get(async move || metadata.to_response().map(Body::from)))
+}

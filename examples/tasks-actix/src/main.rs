@@ -1,0 +1,95 @@
+//! The tasks server on actix-web: the same flags and the same bytes as `task-api`, whose library holds
+//! everything that is not glue.
+
+use std::{io, process::ExitCode, time::Duration};
+
+use actix_web::{
+    App, HttpRequest, HttpResponse, HttpServer, Resource,
+    http::{StatusCode, header},
+    web::{self, Data, Payload},
+};
+use task_api::{
+    start::{self, Started},
+    store::Store,
+    tasks,
+};
+use zitadel_introspect_actix::{Authorized, RequireAuthorizationLayer, Requirement, Verifier};
+
+const MAX_BODY_BYTES: usize = 64 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+
+#[actix_web::main]
+async fn main() -> ExitCode {
+    match start::start().await {
+        Ok(started) => run(started).await.map_or_else(|error| start::fail(&error), |()| ExitCode::SUCCESS),
+        Err(code) => code,
+    }
+}
+
+async fn run(started: Started) -> io::Result<()> {
+    started.announce();
+    let Started { verifier, store, listener, .. } = started;
+    let store = Data::from(store);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(Data::new(verifier.clone()))
+            .app_data(store.clone())
+            .configure(|config| routes(config, &verifier))
+            .default_service(web::to(async || respond(tasks::refusal(::http::StatusCode::NOT_FOUND))))
+    });
+    server.shutdown_timeout(20).listen(listener)?.run().await
+}
+
+/// Each guarded route has one guard around all its methods, so that a wrong method is told to those who
+/// may know.
+fn routes(config: &mut web::ServiceConfig, verifier: &Verifier) {
+    let any_caller = RequireAuthorizationLayer::new(verifier.clone(), Requirement::any_caller());
+    let admin = RequireAuthorizationLayer::new(verifier.clone(), tasks::add_requirement());
+    let healthz = async || respond(tasks::healthz());
+    config
+        .service(
+            closed("/api/healthz", "GET,HEAD").route(web::get().to(healthz)).route(web::head().to(healthz)),
+        )
+        .service(
+            closed("/api/tasks", "GET,HEAD")
+                .route(web::get().to(list))
+                .route(web::head().to(list))
+                .wrap(any_caller),
+        )
+        .service(closed("/api/add-task", "POST").route(web::post().to(add)).wrap(admin));
+}
+
+/// A resource that refuses other methods; actix-web adds no `Allow` of its own.
+fn closed(path: &str, allow: &'static str) -> Resource {
+    web::resource(path).default_service(web::to(move || {
+        let mut response = respond(tasks::refusal(::http::StatusCode::METHOD_NOT_ALLOWED));
+        response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allow));
+        async { response }
+    }))
+}
+
+async fn list(store: Data<Store>, Authorized(caller): Authorized) -> HttpResponse {
+    respond(tasks::list(&store, &caller))
+}
+
+async fn add(store: Data<Store>, request: HttpRequest, body: Payload) -> HttpResponse {
+    let body = match tokio::time::timeout(BODY_TIMEOUT, body.to_bytes_limited(MAX_BODY_BYTES)).await {
+        Err(_) => return respond(tasks::refusal(::http::StatusCode::REQUEST_TIMEOUT)),
+        Ok(Err(_)) => return respond(tasks::refusal(::http::StatusCode::PAYLOAD_TOO_LARGE)),
+        Ok(Ok(Err(_))) => return respond(tasks::refusal(::http::StatusCode::BAD_REQUEST)),
+        Ok(Ok(Ok(body))) => body,
+    };
+    let content_type = request.headers().get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
+    respond(tasks::add(&store, content_type, &body, request.uri().query()))
+}
+
+/// The same answer in the older types of actix-web.
+fn respond(answer: ::http::Response<String>) -> HttpResponse {
+    let (head, body) = answer.into_parts();
+    let status = StatusCode::from_u16(head.status.as_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = HttpResponse::build(status);
+    for (name, value) in &head.headers {
+        response.insert_header((name.as_str(), value.as_bytes()));
+    }
+    response.body(body)
+}
