@@ -11,19 +11,40 @@ use http_body::{Body, Frame, SizeHint};
 
 pub(crate) enum AnswerBody {
     Whole(Option<Bytes>),
-    /// What is sent, what is promised, and whether the rest hangs or breaks.
-    Partial {
-        sent: Option<Bytes>,
-        promised: u64,
-        hangs: bool,
-    },
+    Partial(Partial),
     Endless,
+}
+
+/// A body that promises more than it sends.
+pub(crate) struct Partial {
+    sent: Option<Bytes>,
+    promised: u64,
+    hangs: bool,
+    flushed: bool,
 }
 
 impl AnswerBody {
     pub(crate) fn half(whole: &[u8], hangs: bool) -> Self {
         let sent = Some(Bytes::copy_from_slice(&whole[..whole.len() / 2]));
-        Self::Partial { sent, promised: whole.len() as u64, hangs }
+        Self::Partial(Partial { sent, promised: whole.len() as u64, hangs, flushed: false })
+    }
+}
+
+impl Partial {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if let Some(bytes) = self.sent.take() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        if self.hangs {
+            return Poll::Pending;
+        }
+        if !self.flushed {
+            // The half goes out while this waits: an error at once would take it along.
+            self.flushed = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Err(io::Error::other("cut short on purpose"))))
     }
 }
 
@@ -33,19 +54,11 @@ impl Body for AnswerBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Partial { sent: Some(bytes), .. } => {
-                let bytes = std::mem::take(bytes);
-                if let Self::Partial { sent, .. } = &mut *self {
-                    *sent = None;
-                }
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
-            }
-            Self::Partial { hangs: true, .. } => Poll::Pending,
-            Self::Partial { .. } => Poll::Ready(Some(Err(io::Error::other("cut short on purpose")))),
+            Self::Partial(partial) => partial.poll(cx),
             Self::Endless => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b' '; 8192]))))),
         }
     }
@@ -53,7 +66,7 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Partial { promised, .. } => SizeHint::with_exact(*promised),
+            Self::Partial(partial) => SizeHint::with_exact(partial.promised),
             Self::Endless => SizeHint::default(),
         }
     }

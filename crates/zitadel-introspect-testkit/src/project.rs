@@ -151,6 +151,12 @@ impl Project {
         });
     }
 
+    /// Whether the project is shared with an organization.
+    #[must_use]
+    pub fn is_granted_to(&self, organization: &Organization) -> bool {
+        self.shared.change(|state| state.project(&self.id).granted_to.contains(&organization.id))
+    }
+
     /// Whether tokens of the project's applications assert roles without being asked ("role assertion").
     pub fn set_role_assertion(&self, asserts: bool) {
         self.shared.change(|state| state.project(&self.id).asserts_roles = asserts);

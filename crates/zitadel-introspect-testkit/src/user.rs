@@ -75,9 +75,7 @@ impl User {
         project: &Project,
         roles: impl IntoIterator<Item = R>,
     ) -> RoleGrant {
-        let shared_with =
-            |state: &mut State| state.project(&project.id()).granted_to.contains(&organization.id());
-        assert!(self.shared.change(shared_with), "the project is not granted to this organization");
+        assert!(project.is_granted_to(organization), "the project is not granted to this organization");
         self.grant_by(&organization.id(), project, roles)
     }
 

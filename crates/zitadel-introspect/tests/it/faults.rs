@@ -148,7 +148,9 @@ async fn a_broken_connection_is_asked_again_once() {
 
 #[tokio::test]
 async fn a_truncated_answer_is_no_verdict() {
-    no_verdict(Fault::truncated()).await;
+    let (error, asked) = no_verdict(Fault::truncated()).await;
+    assert!(matches!(error, IssuerError::Unusable { .. }), "{error}");
+    assert_eq!(asked, 1);
 }
 
 #[tokio::test]
