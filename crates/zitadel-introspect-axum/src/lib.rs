@@ -55,3 +55,8 @@ pub use layer::{RequireAuthorization, RequireAuthorizationLayer};
 pub use rejection::Rejection;
 pub use resource::protected_resource_metadata;
 pub use zitadel_introspect::*;
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
