@@ -52,12 +52,12 @@ macro_rules! cases {
     ($binary:expr, $($module:ident: $($case:ident),+ $(,)?);+ $(;)?) => {
         vec![$($((
             concat!(stringify!($module), "::", stringify!($case)),
-            Box::pin($module::$case($binary.clone())) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+            Box::pin($module::$case($binary.to_path_buf())) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
         )),+),+]
     };
 }
 
-fn cases(binary: &PathBuf) -> Vec<Case> {
+fn cases(binary: &Path) -> Vec<Case> {
     cases! { binary,
         transcripts:
             the_guide_byte_for_byte,

@@ -31,9 +31,9 @@ impl Adapter for Actix {
         let server = HttpServer::new(move || {
             let state = (!settings.without_verifier).then(|| web::Data::new(verifier.clone()));
             App::new().configure(|config| {
-                state.into_iter().for_each(|state| {
+                if let Some(state) = state {
                     config.app_data(state);
-                });
+                }
                 routes(config, &verifier, &settings);
             })
         });

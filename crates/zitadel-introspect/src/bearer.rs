@@ -160,6 +160,11 @@ mod tests {
         assert!(!format!("{token:?}").contains("s3cret"));
     }
 
+    fn foreign_byte() -> impl Strategy<Value = u8> {
+        let is_foreign = |byte: &u8| !byte.is_ascii_alphanumeric() && !b"-._~+/=".contains(byte);
+        prop::sample::select((0..=u8::MAX).filter(is_foreign).collect::<Vec<_>>())
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic_and_only_whole_b64tokens_come_out(
@@ -181,9 +186,8 @@ mod tests {
 
         #[test]
         fn one_foreign_byte_anywhere_in_the_token_refuses_it(
-            token in "[A-Za-z0-9._~+/-]{2,20}", foreign in any::<u8>(), at in 1_usize..20
+            token in "[A-Za-z0-9._~+/-]{2,20}", foreign in foreign_byte(), at in 1_usize..20
         ) {
-            prop_assume!(!foreign.is_ascii_alphanumeric() && !b"-._~+/=".contains(&foreign));
             let at = at.min(token.len() - 1);
             let mut bytes = token.into_bytes();
             bytes.insert(at, foreign);

@@ -85,6 +85,7 @@ impl TestTokens {
 
     /// The verifier.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the address is fixed and good")]
     pub fn verifier(self) -> Verifier {
         let issuer = Issuer::parse("https://issuer.test").expect("an issuer");
         Verifier::from_source(

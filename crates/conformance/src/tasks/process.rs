@@ -1,10 +1,14 @@
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{Server, Tasks, spawn, within};
 use zitadel_introspect_testkit::Fault;
 
 /// Runs the binary until it ends by itself: its status and what it said on standard error and output.
-async fn end(binary: &PathBuf, arguments: &[&str]) -> (Option<i32>, Vec<String>) {
+async fn end(binary: &Path, arguments: &[&str]) -> (Option<i32>, Vec<String>) {
     let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     let (mut child, mut lines) = spawn(binary, &arguments, "info");
     let status = tokio::time::timeout(Duration::from_secs(10), child.wait()).await.expect("an end").unwrap();
@@ -16,7 +20,7 @@ async fn end(binary: &PathBuf, arguments: &[&str]) -> (Option<i32>, Vec<String>)
 }
 
 /// Expects status 2 and one line of an error that contains all of `parts`.
-async fn expect_error(binary: &PathBuf, arguments: &[&str], parts: &[&str]) {
+async fn expect_error(binary: &Path, arguments: &[&str], parts: &[&str]) {
     let (code, said) = end(binary, arguments).await;
     let errors: Vec<_> = said.iter().filter(|line| line.starts_with("error: ")).collect();
     assert_eq!((code, errors.len()), (Some(2), 1), "{arguments:?}: {said:?}");
@@ -77,7 +81,7 @@ pub(super) async fn a_port_in_use_ends_the_start(binary: PathBuf) {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let mut arguments = Tasks::arguments(&issuer, &folder);
-    *arguments.last_mut().unwrap() = port.clone();
+    arguments.last_mut().unwrap().clone_from(&port);
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     expect_error(&binary, &arguments, &["--port", &port, "choose another"]).await;
 }

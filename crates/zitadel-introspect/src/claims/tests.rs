@@ -268,9 +268,9 @@ proptest! {
     }
 
     #[test]
-    fn a_truncated_answer_is_broken(cut in 0_usize..120) {
+    fn a_truncated_answer_is_broken(cut in any::<prop::sample::Index>()) {
         let whole = json!({"active": true, "sub": "1", ROLES: {"admin": {"1": "one.example"}}}).to_string();
-        prop_assume!(cut < whole.len());
+        let cut = cut.index(whole.len());
         prop_assert!(read(&whole[..cut]).is_err());
     }
 }
