@@ -55,7 +55,7 @@ impl<R: RequiredRole> FromRequest for AuthorizedAs<R> {
         let request = request.clone();
         Box::pin(async move {
             let caller = authorize(&request).await?;
-            caller.require(&Requirement::role(R::ROLE)).await?;
+            let caller = caller.require(&Requirement::role(R::ROLE)).await?;
             Ok(Self { caller, role: PhantomData })
         })
     }

@@ -60,7 +60,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Rejection> {
         let caller = authorize(parts, state).await?;
-        caller.require(&Requirement::role(R::ROLE)).await?;
+        let caller = caller.require(&Requirement::role(R::ROLE)).await?;
         Ok(Self { caller, role: PhantomData })
     }
 }

@@ -16,10 +16,10 @@ use base64::{
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-pub(crate) use self::members::Broken;
+pub(crate) use self::members::{Broken, Members};
 pub use self::roles::RoleGrants;
 use self::{
-    members::{Flag, Members, NumericDate, OneOrMany},
+    members::{Flag, NumericDate, OneOrMany},
     roles::{ROLES, project_of},
 };
 use crate::{error::InvalidToken, names::ProjectId};
@@ -100,6 +100,15 @@ impl Claims {
         Ok(active.then_some(claims))
     }
 
+    /// Reads the claims of a JWT whose signature is right. Its roles are those of one project: a JWT carries no
+    /// generic role claim, and another project's roles are never ours.
+    pub(crate) fn from_jwt(document: &str, project: &ProjectId) -> Result<Self, Broken> {
+        let mut claims = Self::read(&Members::read(document).ok_or(Broken("the document"))?)?;
+        claims.roles = claims.project_roles.get(project).cloned().unwrap_or_default();
+        claims.document = document.into();
+        Ok(claims)
+    }
+
     fn read(members: &Members<'_>) -> Result<Self, Broken> {
         let date = |name| members.checked::<NumericDate>(name);
         let flag = |name| Ok(members.lenient::<Flag>(name)?.is_some_and(|flag| flag.is_true()));
@@ -133,25 +142,19 @@ impl Claims {
         })
     }
 
-    /// Checks that are ours, on top of the issuer's word: `exp` without leeway, `nbf` with 60 s, `iss`,
-    /// and the audience where one is configured.
-    pub(crate) fn check(
-        &self,
-        issuer: &str,
-        audience: Option<&str>,
-        now: SystemTime,
-    ) -> Result<(), InvalidToken> {
+    /// Checks that are ours, on top of the issuer's word: `iss`, and the audience where one is configured.
+    pub(crate) fn check_origin(&self, issuer: &str, audience: Option<&str>) -> Result<(), InvalidToken> {
         if self.issuer.as_deref().is_some_and(|found| found != issuer) {
             return Err(InvalidToken::OtherIssuer);
         }
         if audience.is_some_and(|expected| !self.audience.iter().any(|found| found == expected)) {
             return Err(InvalidToken::OtherAudience);
         }
-        self.check_times(now)
+        Ok(())
     }
 
-    pub(crate) fn check_times(&self, now: SystemTime) -> Result<(), InvalidToken> {
-        let now = unix_seconds(now);
+    /// `exp` without leeway, `nbf` with 60 s; `now` in Unix seconds.
+    pub(crate) fn check_times(&self, now: i64) -> Result<(), InvalidToken> {
         if self.expires_at.is_some_and(|end| end <= now) {
             return Err(InvalidToken::Expired);
         }
@@ -159,6 +162,11 @@ impl Claims {
             return Err(InvalidToken::NotYetValid);
         }
         Ok(())
+    }
+
+    /// Whether the user belongs to an organization, or has a role that it granted.
+    pub(crate) fn is_of_organization(&self, id: &str) -> bool {
+        self.organization_id() == Some(id) || self.roles.iter().any(|(_, grants)| grants.contains_key(id))
     }
 
     /// `sub`: the user's id.
@@ -455,14 +463,6 @@ fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let decode = |alphabet| GeneralPurpose::new(alphabet, lenient).decode(text).ok();
     decode(&alphabet::URL_SAFE).or_else(|| decode(&alphabet::STANDARD))
-}
-
-fn unix_seconds(time: SystemTime) -> i64 {
-    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => seconds(since),
-        Err(before) => -seconds(before.duration()),
-    }
 }
 
 /// Times beyond what the platform can hold become the farthest that surely fits: the year 9999.

@@ -12,7 +12,7 @@ use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
 use self::assertion::Assertions;
-pub(crate) use self::key_file::Key;
+pub(crate) use self::{assertion::install_crypto, key_file::Key};
 use crate::{config::ConfigError, issuer::Issuer};
 
 /// How the API proves itself to the issuer. Exactly one method; nothing of it is ever printed, and it is

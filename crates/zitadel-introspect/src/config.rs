@@ -3,8 +3,11 @@
 use std::{
     fmt,
     path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicUsize},
+    },
+    time::Duration,
 };
 
 use http::{
@@ -17,18 +20,35 @@ use http::{
 use url::Url;
 
 use crate::{
+    breaker::Breaker,
+    cache::{Cache, CacheSettings},
     client_auth::ClientAuth,
+    clock::Clock,
+    discovery::Discovery,
     error::{AuthError, ErrorBody, Presentation},
+    flight::Flights,
     http_client::{HttpClient, INSTANCE_HOST, PUBLIC_HOST},
+    introspection::{Introspection, Turns},
     issuer::{Issuer, is_loopback, parse_origin},
+    jwt::{KeySource, LocalJwts},
     names::ProjectId,
     protected_resource::ProtectedResource,
-    verifier::{Clock, Parts, Verifier},
+    stats::Counters,
+    verdicts::{VerdictSettings, Verdicts},
+    verifier::{Source, Verifier},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT_CEILING: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const CACHE_TTL: Duration = Duration::from_secs(60);
+const CACHE_TTL_CEILING: Duration = Duration::from_secs(3600);
+const CACHE_CAPACITY: usize = 50_000;
+const NEGATIVE_TTL: Duration = Duration::from_secs(5);
+const NEGATIVE_TTL_CEILING: Duration = Duration::from_secs(10);
+const NEGATIVE_CAPACITY: usize = 5_000;
+const DENIAL_INTERVAL: Duration = Duration::from_secs(1);
+const STALE_CEILING: Duration = Duration::from_secs(3600);
 
 /// What a start can meet. Each message is one line and names the field, the problem and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +92,7 @@ fn name(path: Option<&PathBuf>) -> String {
 /// Makes a [`Verifier`]; from [`Verifier::builder`].
 pub struct Builder {
     issuer: Issuer,
-    client_auth: ClientAuth,
+    client_auth: Option<ClientAuth>,
     connect_to: Option<String>,
     allow_http: bool,
     timeout: Duration,
@@ -85,13 +105,20 @@ pub struct Builder {
     realm: Option<String>,
     resource: Option<(String, Vec<String>)>,
     error_body: Option<(String, RenderBody)>,
+    cache: CacheSettings,
+    is_cached: bool,
+    denial_interval: Duration,
+    refresh_ahead: Option<Duration>,
+    stale_for: Duration,
+    local_project: Option<ProjectId>,
+    confirm_within: Option<Duration>,
     clock: Clock,
 }
 
 type RenderBody = Box<dyn Fn(&AuthError) -> String + Send + Sync>;
 
 impl Builder {
-    pub(crate) fn new(issuer: Issuer, client_auth: ClientAuth) -> Self {
+    pub(crate) fn new(issuer: Issuer, client_auth: Option<ClientAuth>) -> Self {
         Self {
             issuer,
             client_auth,
@@ -107,7 +134,19 @@ impl Builder {
             realm: None,
             resource: None,
             error_body: None,
-            clock: Clock::system(),
+            cache: CacheSettings {
+                ttl: CACHE_TTL,
+                capacity: CACHE_CAPACITY,
+                negative_ttl: NEGATIVE_TTL,
+                negative_capacity: NEGATIVE_CAPACITY,
+            },
+            is_cached: true,
+            denial_interval: DENIAL_INTERVAL,
+            refresh_ahead: None,
+            stale_for: Duration::ZERO,
+            local_project: None,
+            confirm_within: None,
+            clock: Clock::default(),
         }
     }
 
@@ -226,11 +265,96 @@ impl Builder {
         self
     }
 
-    /// For tests: what the time is.
+    /// How long a good verdict is held, at most until the token's own end: **a revoked token works for at most
+    /// this long**, and so does a role that was taken away. 60 s unless set, 1 hour at most.
+    #[must_use]
+    pub fn cache_ttl(mut self, ttl: Duration) -> Self {
+        self.cache.ttl = ttl;
+        self
+    }
+
+    /// How many good verdicts are held: 50,000 unless set, at about 2 KiB each.
+    #[must_use]
+    pub fn cache_capacity(mut self, verdicts: usize) -> Self {
+        self.cache.capacity = verdicts;
+        self
+    }
+
+    /// How long a bad verdict is held. 5 s unless set, 10 s at most: ZITADEL says inactive for troubles of its
+    /// own as well.
+    #[must_use]
+    pub fn negative_cache_ttl(mut self, ttl: Duration) -> Self {
+        self.cache.negative_ttl = ttl;
+        self
+    }
+
+    /// How many bad verdicts are held: 5,000 unless set. They cannot push out good ones.
+    #[must_use]
+    pub fn negative_cache_capacity(mut self, verdicts: usize) -> Self {
+        self.cache.negative_capacity = verdicts;
+        self
+    }
+
+    /// Holds no verdicts: each request asks the issuer, or joins a question about its token that is under way.
+    #[must_use]
+    pub fn cache_off(mut self) -> Self {
+        self.is_cached = false;
+        self
+    }
+
+    /// How often the issuer may be asked about one token because a held verdict does not meet a requirement.
+    /// 1 s unless set: a role that was granted works on the next request, and a caller without the role cannot
+    /// hammer the issuer.
+    #[must_use]
+    pub fn denial_refresh_interval(mut self, interval: Duration) -> Self {
+        self.denial_interval = interval;
+        self
+    }
+
+    /// Renews verdicts that are in use this long before they lapse, so that no request waits; 16 at once. Off
+    /// unless set.
+    #[must_use]
+    pub fn refresh_ahead(mut self, before_the_end: Duration) -> Self {
+        self.refresh_ahead = Some(before_the_end);
+        self
+    }
+
+    /// Lets verdicts past their time serve for so much longer while the issuer fails, never past the token's own
+    /// end, and not where a requirement asks for a fresh one. Off unless set, 1 hour at most. A token that was
+    /// revoked shortly before an outage then works for that much longer.
+    #[must_use]
+    pub fn serve_stale_on_error(mut self, longest: Duration) -> Self {
+        self.stale_for = longest;
+        self
+    }
+
+    /// Reads JWTs with the issuer's published keys instead of asking about them; opaque tokens are still asked
+    /// about. **Revocation, deactivation and changes of roles are not seen** until a JWT expires, but for
+    /// requirements with [`fresh_within`](crate::Requirement::fresh_within) and with
+    /// [`confirm_local_verdicts_within`](Self::confirm_local_verdicts_within).
+    ///
+    /// Roles are taken from the claim of `project` only, and the token must be for that project unless
+    /// [`audience`](Self::audience) says otherwise. A client must have asked for the scopes
+    /// `urn:zitadel:iam:org:project:id:{project}:aud` and `urn:zitadel:iam:org:projects:roles`.
+    #[must_use]
+    pub fn verify_jwts_locally_without_revocation(mut self, project: impl Into<ProjectId>) -> Self {
+        self.local_project = Some(project.into());
+        self
+    }
+
+    /// With local verification: the issuer is asked about each JWT in the background as well, and at the latest
+    /// after this time a request waits for its word. A revoked JWT then works for at most this long.
+    #[must_use]
+    pub fn confirm_local_verdicts_within(mut self, within: Duration) -> Self {
+        self.confirm_within = Some(within);
+        self
+    }
+
+    /// For tests: how many milliseconds the verifier's clock is ahead of the system's.
     #[doc(hidden)]
     #[must_use]
-    pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        self.clock = Clock::new(now);
+    pub fn clock_ahead(mut self, millis: Arc<AtomicI64>) -> Self {
+        self.clock = Clock::ahead(millis);
         self
     }
 
@@ -243,9 +367,9 @@ impl Builder {
     pub fn build(self) -> Result<Verifier, ConfigError> {
         let handle = crate::runtime::handle().map_err(ConfigError::Thread)?;
         let base = self.base()?;
-        check_duration("timeout", self.timeout, TIMEOUT_CEILING)?;
-        check_duration("connect_timeout", self.connect_timeout, self.timeout)?;
-        let http = HttpClient::new(self.client(base.as_ref())?, &self.issuer, base, self.allow_http);
+        self.check_bounds()?;
+        let client = self.client(base.as_ref())?;
+        let http = Arc::new(HttpClient::new(client, &self.issuer, base, self.allow_http));
         let resource = self.resource.map(|(resource, scopes)| ProtectedResource::parse(resource, scopes));
         let resource = resource.transpose()?;
         let presentation = Arc::new(Presentation {
@@ -253,18 +377,75 @@ impl Builder {
             resource_metadata: resource.as_ref().map(ProtectedResource::address),
             body: self.error_body.map(error_body).transpose()?,
         });
-        Ok(Verifier::new(Parts {
-            handle,
+        let issuer = self.issuer;
+        let discovery = Arc::new(Discovery::new(Arc::clone(&http), issuer.as_str().to_owned(), self.timeout));
+        let local = self.local_project.map(|project| {
+            let source = KeySource {
+                handle: handle.clone(),
+                http: Arc::clone(&http),
+                discovery: Arc::clone(&discovery),
+                timeout: self.timeout,
+            };
+            LocalJwts::new(source, issuer.as_str(), project, self.audience.clone())
+        });
+        let client_id = self.client_auth.as_ref().map(|auth| auth.client_id().to_owned());
+        let identity = format!("{issuer} {}", client_id.unwrap_or_default());
+        let introspection = self.client_auth.map(|auth| Introspection {
             http,
-            issuer: self.issuer,
-            client_auth: self.client_auth,
-            timeout: self.timeout,
-            audience: self.audience,
+            discovery,
+            credentials: auth.for_issuer(&issuer),
             project: self.project,
-            presentation,
-            resource,
-            clock: self.clock,
-        }))
+            turns: Turns::new(),
+        });
+        let verdicts = Arc::new(Verdicts {
+            settings: VerdictSettings {
+                issuer: issuer.as_str().to_owned(),
+                audience: self.audience,
+                is_cached: self.is_cached,
+                timeout: self.timeout,
+                denial_interval: self.denial_interval,
+                refresh_ahead: self.refresh_ahead,
+                stale_for: self.stale_for,
+                confirm_within: self.confirm_within,
+            },
+            cache: Cache::new(&identity, self.cache),
+            breaker: Breaker::default(),
+            counters: Counters::default(),
+            clock: self.clock.clone(),
+            flights: Flights::default(),
+            local,
+            introspection,
+            handle,
+            renewals: AtomicUsize::new(0),
+        });
+        verdicts.publish_stats();
+        Ok(Verifier::new(Source::Issuer(verdicts), issuer, resource, presentation, self.clock))
+    }
+
+    fn check_bounds(&self) -> Result<(), ConfigError> {
+        check_duration("timeout", self.timeout, TIMEOUT_CEILING)?;
+        check_duration("connect_timeout", self.connect_timeout, self.timeout)?;
+        check_duration("cache_ttl", self.cache.ttl, CACHE_TTL_CEILING)?;
+        check_duration("negative_cache_ttl", self.cache.negative_ttl, NEGATIVE_TTL_CEILING)?;
+        if let Some(ahead) = self.refresh_ahead {
+            check_duration("refresh_ahead", ahead, self.cache.ttl)?;
+        }
+        if let Some(within) = self.confirm_within {
+            check_duration("confirm_local_verdicts_within", within, self.cache.ttl)?;
+        }
+        if !self.stale_for.is_zero() {
+            check_duration("serve_stale_on_error", self.stale_for, STALE_CEILING)?;
+        }
+        for (field, count) in [
+            ("cache_capacity", self.cache.capacity),
+            ("negative_cache_capacity", self.cache.negative_capacity),
+        ] {
+            if count == 0 {
+                let remedy = "choose a number of verdicts, or call `cache_off`";
+                return Err(ConfigError::invalid(field, "is zero".to_owned(), remedy));
+            }
+        }
+        Ok(())
     }
 
     /// Where the issuer is asked: another origin, or `None` for its own.

@@ -30,7 +30,8 @@ type Outcome = Result<Arc<Metadata>, IssuerError>;
 /// What of the document is used.
 #[derive(Debug)]
 pub(crate) struct Metadata {
-    pub(crate) introspection_endpoint: Url,
+    pub(crate) introspection_endpoint: Option<Url>,
+    pub(crate) jwks_uri: Option<Url>,
 }
 
 /// The discovery document of one issuer, remembered once it was good.
@@ -52,6 +53,7 @@ enum State {
 struct Document {
     issuer: String,
     introspection_endpoint: Option<String>,
+    jwks_uri: Option<String>,
 }
 
 impl Discovery {
@@ -109,10 +111,12 @@ impl Discovery {
         if document.issuer != self.issuer {
             return Err(IssuerError::OtherIssuer { expected: self.issuer.clone(), found: document.issuer });
         }
-        let endpoint = document.introspection_endpoint.ok_or(IssuerError::Unusable {
-            problem: "the discovery document has no introspection_endpoint",
-        })?;
-        Ok(Metadata { introspection_endpoint: self.http.endpoint(&endpoint)? })
+        let endpoint =
+            |address: Option<String>| address.map(|address| self.http.endpoint(&address)).transpose();
+        Ok(Metadata {
+            introspection_endpoint: endpoint(document.introspection_endpoint)?,
+            jwks_uri: endpoint(document.jwks_uri)?,
+        })
     }
 }
 

@@ -89,6 +89,18 @@ pub enum InvalidToken {
     /// `aud` lacks the configured audience.
     #[error("for another audience")]
     OtherAudience,
+    /// Locally verified: not a JWT, or one whose parts are of the wrong shape.
+    #[error("malformed")]
+    Malformed,
+    /// Locally verified: an ID token, a logout token, or another JWT that is no access token.
+    #[error("not an access token")]
+    NotAnAccessToken,
+    /// Locally verified: the issuer publishes no such key.
+    #[error("signed with an unknown key")]
+    UnknownKey,
+    /// Locally verified: the signature is wrong, or made by an algorithm that is not taken.
+    #[error("wrong signature")]
+    BadSignature,
 }
 
 /// How a verifier's user wants errors to look.

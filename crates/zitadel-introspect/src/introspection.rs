@@ -14,7 +14,8 @@ use http::{
 };
 use reqwest::Response;
 use serde::Deserialize;
-use tokio::{runtime::Handle, sync::Semaphore, time};
+use tokio::{sync::Semaphore, time};
+use url::Url;
 
 use crate::{
     bearer::AccessToken,
@@ -32,53 +33,45 @@ const AT_ONCE: usize = 32;
 const WAITING: usize = 1024;
 
 /// What the issuer said of a token.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) enum Verdict {
-    Active(Arc<Claims>),
+    Active(Box<Claims>),
     Inactive,
 }
 
 /// The way to the issuer's introspection endpoint.
 pub(crate) struct Introspection {
-    pub(crate) handle: Handle,
     pub(crate) http: Arc<HttpClient>,
     pub(crate) discovery: Arc<Discovery>,
     pub(crate) credentials: Credentials,
-    pub(crate) timeout: Duration,
     pub(crate) project: Option<ProjectId>,
     pub(crate) turns: Turns,
 }
 
 impl Introspection {
-    /// One question, answered within the time-out: a task of its own, so that a caller who hangs up leaves
-    /// no half-read connection behind.
-    pub(crate) async fn ask(self: &Arc<Self>, token: AccessToken) -> Result<Verdict, IssuerError> {
-        let this = Arc::clone(self);
-        let question = self.handle.spawn(async move {
-            let answer = time::timeout(this.timeout, this.ask_in_turn(&token)).await;
-            answer.unwrap_or(Err(IssuerError::TimedOut))
-        });
-        question.await.unwrap_or(Err(IssuerError::Lost))
-    }
-
-    async fn ask_in_turn(&self, token: &AccessToken) -> Result<Verdict, IssuerError> {
+    /// One question, and a second one where a connection or a gateway failed. `mark` is called when it is sent.
+    pub(crate) async fn ask(&self, token: &AccessToken, mark: impl Fn()) -> Result<Verdict, IssuerError> {
         let _turn = self.turns.take().await?;
-        match self.ask_once(token).await {
+        let metadata = self.discovery.metadata().await?;
+        let missing = "the discovery document has no introspection_endpoint";
+        let endpoint =
+            metadata.introspection_endpoint.as_ref().ok_or(IssuerError::Unusable { problem: missing })?;
+        mark();
+        match self.ask_once(endpoint, token).await {
             Err(error) if error.is_worth_a_retry() => {
                 time::sleep(Duration::from_millis(20 + random::u64() % 80)).await;
-                self.ask_once(token).await
+                self.ask_once(endpoint, token).await
             }
             answer => answer,
         }
     }
 
-    async fn ask_once(&self, token: &AccessToken) -> Result<Verdict, IssuerError> {
-        let metadata = self.discovery.metadata().await?;
+    async fn ask_once(&self, endpoint: &Url, token: &AccessToken) -> Result<Verdict, IssuerError> {
         let (form, authorization) = self.credentials.form(token.as_bytes(), SystemTime::now());
         let mut request = self
             .http
             .client()
-            .post(metadata.introspection_endpoint.clone())
+            .post(endpoint.clone())
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(form);
         if let Some(value) = authorization {
@@ -93,7 +86,7 @@ impl Introspection {
 
     fn read(&self, answer: String) -> Result<Verdict, IssuerError> {
         match Claims::from_introspection(answer, self.project.as_ref()) {
-            Ok(Some(claims)) => Ok(Verdict::Active(Arc::new(claims))),
+            Ok(Some(claims)) => Ok(Verdict::Active(Box::new(claims))),
             Ok(None) => Ok(Verdict::Inactive),
             Err(Broken(member)) => {
                 tracing::warn!(member, "the introspection answer is broken");

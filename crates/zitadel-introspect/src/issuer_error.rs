@@ -68,13 +68,27 @@ pub enum IssuerError {
 }
 
 impl IssuerError {
-    /// Seconds after which a caller may try again: what the issuer asked for, within 1 to 10.
-    pub(crate) fn retry_after_seconds(&self) -> u64 {
-        let asked = match self {
+    /// What the issuer's own `Retry-After` asked for.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
             Self::Throttled { retry_after } | Self::Status { retry_after, .. } => *retry_after,
             _ => None,
-        };
-        asked.map_or(1, |delay| delay.as_secs()).clamp(1, 10)
+        }
+    }
+
+    /// Seconds after which a caller may try again: what the issuer asked for, within 1 to 10.
+    pub(crate) fn retry_after_seconds(&self) -> u64 {
+        self.retry_after().map_or(1, |delay| delay.as_secs()).clamp(1, 10)
+    }
+
+    /// Whether other questions will fare the same. An answer that is broken may be so for one token alone,
+    /// and nobody may lock others out with such a token.
+    pub(crate) fn speaks_of_the_issuer(&self) -> bool {
+        match self {
+            Self::Refused { .. } | Self::Unreachable(_) | Self::TimedOut | Self::Throttled { .. } => true,
+            Self::Status { status, .. } => *status >= 500,
+            Self::Unusable { .. } | Self::OtherIssuer { .. } | Self::Overloaded | Self::Lost => false,
+        }
     }
 
     /// Whether the same question may be asked a second time at once.

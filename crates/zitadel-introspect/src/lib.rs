@@ -23,17 +23,23 @@
 //!
 //! Nobody gets in unless the whole chain said yes; an issuer that cannot answer is a 503, never a 401.
 //!
-//! The token is asked about at each request: there is no cache yet, and each request costs one
-//! introspection.
+//! Verdicts are held for 60 s unless set otherwise ([`Builder::cache_ttl`]): a revoked token works for at
+//! most that long. Before a held verdict refuses for want of a role, the issuer is asked once more.
 
 mod bearer;
-mod claims;
-mod error;
-mod introspection;
-mod requirement;
 mod verifier;
+mod verdicts;
+mod cache;
+mod flight;
+mod introspection;
+mod jwt;
+mod claims;
+mod requirement;
+mod error;
 
+mod breaker;
 mod client_auth;
+mod clock;
 mod config;
 mod discovery;
 mod http_client;
@@ -43,6 +49,7 @@ mod names;
 mod protected_resource;
 mod random;
 mod runtime;
+mod stats;
 #[cfg(feature = "test-util")]
 mod test_util;
 
@@ -56,6 +63,7 @@ pub use issuer_error::IssuerError;
 pub use names::{OrganizationId, ProjectId, Role, Scope};
 pub use protected_resource::ResourceMetadata;
 pub use requirement::{RequiredRole, Requirement};
+pub use stats::Stats;
 #[cfg(feature = "test-util")]
 pub use test_util::{TestCaller, TestTokens};
 pub use verifier::{Caller, Verifier};

@@ -1,5 +1,7 @@
 //! May they do this? What a route asks of its caller.
 
+use std::time::Duration;
+
 use crate::{
     claims::{Claims, RoleGrants},
     error::Reason,
@@ -23,7 +25,10 @@ use crate::{
 /// let tenant = Requirement::role("editor").in_organization(path_parameter);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Requirement(Rule);
+pub struct Requirement {
+    rule: Rule,
+    fresh_within: Option<Duration>,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Rule {
@@ -54,40 +59,40 @@ impl Requirement {
     /// Any caller with a valid token.
     #[must_use]
     pub fn any_caller() -> Self {
-        Self(Rule::All(Vec::new()))
+        Self::new(Rule::All(Vec::new()))
     }
 
     /// One role.
     pub fn role(role: impl Into<Role>) -> Self {
-        Self(Rule::Role { role: role.into(), organization: None, project: None })
+        Self::new(Rule::Role { role: role.into(), organization: None, project: None })
     }
 
     /// At least one of several roles; of an empty list nobody has one.
     pub fn any_role<R: Into<Role>>(roles: impl IntoIterator<Item = R>) -> Self {
-        Self(Rule::Any(roles.into_iter().map(|role| Self::role(role).0).collect()))
+        Self::new(Rule::Any(roles.into_iter().map(|role| Self::role(role).rule).collect()))
     }
 
     /// All of several roles.
     pub fn all_roles<R: Into<Role>>(roles: impl IntoIterator<Item = R>) -> Self {
-        Self(Rule::All(roles.into_iter().map(|role| Self::role(role).0).collect()))
+        Self::new(Rule::All(roles.into_iter().map(|role| Self::role(role).rule).collect()))
     }
 
     /// One scope of the token.
     pub fn scope(scope: impl Into<Scope>) -> Self {
-        Self(Rule::Scope(scope.into()))
+        Self::new(Rule::Scope(scope.into()))
     }
 
     /// A caller whose own organization (ZITADEL: resource owner) is this one. The token must have been
     /// asked for with the scope `urn:zitadel:iam:user:resourceowner`; personal access tokens carry it.
     pub fn organization(organization: impl Into<OrganizationId>) -> Self {
-        Self(Rule::Organization(organization.into()))
+        Self::new(Rule::Organization(organization.into()))
     }
 
     /// Narrows the roles named so far to those granted in one organization.
     #[must_use]
     pub fn in_organization(mut self, organization: impl Into<OrganizationId>) -> Self {
         let id = organization.into();
-        self.0.each_role(&mut |place, _| *place = Some(id.clone()));
+        self.rule.each_role(&mut |place, _| *place = Some(id.clone()));
         self
     }
 
@@ -95,25 +100,56 @@ impl Requirement {
     #[must_use]
     pub fn in_project(mut self, project: impl Into<ProjectId>) -> Self {
         let id = project.into();
-        self.0.each_role(&mut |_, place| *place = Some(id.clone()));
+        self.rule.each_role(&mut |_, place| *place = Some(id.clone()));
         self
     }
 
     /// Both this and another requirement.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self(Rule::All(vec![self.0, other.0]))
+        let fresh_within = self.stricter(&other);
+        Self { rule: Rule::All(vec![self.rule, other.rule]), fresh_within }
     }
 
     /// This or another requirement.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
-        Self(Rule::Any(vec![self.0, other.0]))
+        let fresh_within = self.stricter(&other);
+        Self { rule: Rule::Any(vec![self.rule, other.rule]), fresh_within }
+    }
+
+    /// How old the issuer's word may be: an older verdict that is held, or one that was made by reading a JWT
+    /// locally, is renewed first. Zero asks the issuer now. In combinations the strictest counts for all.
+    ///
+    /// Cheap reads, strict writes, in one line:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zitadel_introspect::Requirement;
+    ///
+    /// let delete = Requirement::role("admin").fresh_within(Duration::ZERO);
+    /// ```
+    #[must_use]
+    pub fn fresh_within(mut self, age: Duration) -> Self {
+        self.fresh_within = Some(self.fresh_within.map_or(age, |own| own.min(age)));
+        self
+    }
+
+    pub(crate) fn max_age(&self) -> Option<Duration> {
+        self.fresh_within
+    }
+
+    fn new(rule: Rule) -> Self {
+        Self { rule, fresh_within: None }
+    }
+
+    fn stricter(&self, other: &Self) -> Option<Duration> {
+        self.fresh_within.into_iter().chain(other.fresh_within).min()
     }
 
     /// Names the first thing that is missing.
     pub(crate) fn check(&self, claims: &Claims) -> Result<(), Reason> {
-        self.0.check(claims)
+        self.rule.check(claims)
     }
 }
 

@@ -9,13 +9,15 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     bearer::AccessToken,
+    cache::Held,
     claims::Claims,
-    error::Presentation,
-    introspection::Verdict,
+    clock::{Clock, Now},
+    error::InvalidToken,
+    flight::{Found, Outcome},
     issuer::Issuer,
     issuer_error::IssuerError,
     names::{OrganizationId, Role},
-    verifier::{Clock, Source, Verifier},
+    verifier::{Source, Verifier},
 };
 
 /// Maps chosen tokens to chosen callers or refusals, behind the same [`Verifier`] that production uses.
@@ -53,7 +55,7 @@ pub struct TestCaller {
 
 #[derive(Debug, Clone)]
 enum Scripted {
-    Active(Arc<Claims>),
+    Active(Claims),
     Unavailable,
 }
 
@@ -72,7 +74,7 @@ impl TestTokens {
     #[must_use]
     pub fn caller(mut self, token: &str, caller: TestCaller) -> Self {
         let claims = caller.into_claims();
-        self.0.insert(token.into(), Scripted::Active(Arc::new(claims)));
+        self.0.insert(token.into(), Scripted::Active(claims));
         self
     }
 
@@ -88,19 +90,16 @@ impl TestTokens {
     #[expect(clippy::missing_panics_doc, reason = "the address is fixed and good")]
     pub fn verifier(self) -> Verifier {
         let issuer = Issuer::parse("https://issuer.test").expect("an issuer");
-        Verifier::from_source(
-            Source::Scripted(self),
-            issuer,
-            Arc::new(Presentation::default()),
-            Clock::system(),
-        )
+        Verifier::new(Source::Scripted(self), issuer, None, Arc::default(), Clock::default())
     }
 
-    pub(crate) fn ask(&self, token: &AccessToken) -> Result<Verdict, IssuerError> {
+    pub(crate) fn get(&self, token: &AccessToken, now: Now) -> Outcome {
         match self.0.get(token.as_bytes()) {
-            Some(Scripted::Active(claims)) => Ok(Verdict::Active(Arc::clone(claims))),
+            Some(Scripted::Active(claims)) => {
+                Ok(Found::Good(Arc::new(Held::new(claims.clone(), now.instant, false))))
+            }
             Some(Scripted::Unavailable) => Err(IssuerError::TimedOut),
-            None => Ok(Verdict::Inactive),
+            None => Ok(Found::Bad(InvalidToken::Inactive)),
         }
     }
 }

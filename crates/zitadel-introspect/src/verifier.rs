@@ -3,25 +3,25 @@
 use std::{
     fmt,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
-
-use tokio::runtime::Handle;
 
 use crate::{
     bearer::AccessToken,
+    cache::{Evict, Held},
     claims::Claims,
     client_auth::ClientAuth,
+    clock::{Clock, Now},
     config::Builder,
-    discovery::Discovery,
-    error::{AuthError, InvalidToken, Presentation, Reason},
-    http_client::HttpClient,
-    introspection::{Introspection, Turns, Verdict},
+    error::{AuthError, Presentation, Reason},
+    flight::{Found, Outcome},
     issuer::Issuer,
     issuer_error::IssuerError,
-    names::ProjectId,
+    names::{OrganizationId, ProjectId},
     protected_resource::{ProtectedResource, ResourceMetadata},
     requirement::Requirement,
+    stats::Stats,
+    verdicts::Verdicts,
 };
 
 /// Finds out whose token a request carries, and whether they may pass. Cheap to clone; make one for the
@@ -32,7 +32,6 @@ pub struct Verifier(Arc<Inner>);
 struct Inner {
     source: Source,
     issuer: Issuer,
-    audience: Option<String>,
     resource: Option<ProtectedResource>,
     presentation: Arc<Presentation>,
     clock: Clock,
@@ -41,8 +40,8 @@ struct Inner {
 /// Somebody whose token is valid, and what the issuer says of them. Cheap to clone.
 #[derive(Clone)]
 pub struct Caller {
-    claims: Arc<Claims>,
-    asked_at: Instant,
+    held: Arc<Held>,
+    verified_at: Instant,
     token: AccessToken,
     verifier: Verifier,
 }
@@ -51,14 +50,26 @@ impl Verifier {
     /// Begins with what is required: who issues the tokens, and how we prove ourselves to them.
     #[must_use]
     pub fn builder(issuer: Issuer, client_auth: ClientAuth) -> Builder {
-        Builder::new(issuer, client_auth)
+        Builder::new(issuer, Some(client_auth))
+    }
+
+    /// A verifier that only reads JWTs, with the issuer's published keys, for the API of one project.
+    ///
+    /// It needs no credentials and asks nothing about a token, so **it cannot see that a token was revoked, that
+    /// its user was deactivated, or that a role was taken away**, until the token expires (12 hours unless set
+    /// otherwise in ZITADEL). Opaque tokens and personal access tokens are refused. See
+    /// [`Builder::verify_jwts_locally_without_revocation`] for both together.
+    #[must_use]
+    pub fn jwt_builder_without_revocation(issuer: Issuer, project: impl Into<ProjectId>) -> Builder {
+        Builder::new(issuer, None).verify_jwts_locally_without_revocation(project)
     }
 
     /// The only entrance: all `Authorization` fields of a request in, a caller who meets the requirement
     /// out.
     ///
-    /// Asks the issuer; waits at most [`Builder::timeout`] (5 s unless set). Adapters call this; call it
-    /// yourself where there is none for your framework.
+    /// A verdict that is held answers at once; else the issuer is asked, and callers with the same token share
+    /// one answer. Waits at most [`Builder::timeout`] (5 s unless set). Adapters call this; call it yourself
+    /// where there is none for your framework.
     ///
     /// # Errors
     ///
@@ -72,9 +83,8 @@ impl Verifier {
     ) -> Result<Caller, AuthError> {
         let token = AccessToken::from_headers(authorization_fields);
         let token = token.map_err(|reason| self.refuse(reason, None))?;
-        let caller = self.verify(token).await?;
-        caller.require(requirement).await?;
-        Ok(caller)
+        let caller = self.verify(token, requirement.max_age()).await?;
+        caller.meet(requirement).await
     }
 
     /// Asks the issuer whether it accepts us: introspects a token that never was.
@@ -87,11 +97,12 @@ impl Verifier {
     /// [`IssuerError::Refused`] if the issuer refuses our key or secret, [`IssuerError::OtherIssuer`] if the
     /// discovery document names another issuer, other variants if it cannot be asked.
     pub async fn check(&self) -> Result<(), IssuerError> {
-        match self.0.source.ask(AccessToken::never_issued()).await? {
-            Verdict::Inactive => Ok(()),
-            Verdict::Active(_) => {
+        let Source::Issuer(verdicts) = &self.0.source else { return Ok(()) };
+        match verdicts.check().await? {
+            Some(Found::Good(_)) => {
                 Err(IssuerError::Unusable { problem: "a token that never was is said to be active" })
             }
+            Some(Found::Bad(_)) | None => Ok(()),
         }
     }
 
@@ -110,49 +121,82 @@ impl Verifier {
         ResourceMetadata::new(self.0.resource.as_ref(), self.0.issuer.as_str())
     }
 
-    pub(crate) fn new(parts: Parts) -> Self {
-        let http = Arc::new(parts.http);
-        let name = parts.issuer.as_str().to_owned();
-        let introspection = Arc::new(Introspection {
-            handle: parts.handle,
-            discovery: Arc::new(Discovery::new(Arc::clone(&http), name, parts.timeout)),
-            http,
-            credentials: parts.client_auth.for_issuer(&parts.issuer),
-            timeout: parts.timeout,
-            project: parts.project,
-            turns: Turns::new(),
-        });
-        Self(Arc::new(Inner {
-            source: Source::Issuer(introspection),
-            issuer: parts.issuer,
-            audience: parts.audience,
-            resource: parts.resource,
-            presentation: parts.presentation,
-            clock: parts.clock,
-        }))
+    /// What the verifier has done so far. The same numbers go to the `metrics` facade once a second.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        match &self.0.source {
+            Source::Issuer(verdicts) => verdicts.stats(),
+            #[cfg(feature = "test-util")]
+            Source::Scripted(_) => Stats::default(),
+        }
     }
 
-    #[cfg(feature = "test-util")]
-    pub(crate) fn from_source(
+    /// Forgets the verdict on one token: the next request with it asks anew.
+    ///
+    /// Text that is no token forgets nothing.
+    pub fn evict_token(&self, token: &str) {
+        let header = format!("Bearer {token}");
+        if let (Source::Issuer(verdicts), Ok(token)) =
+            (&self.0.source, AccessToken::from_headers([header.as_bytes()]))
+        {
+            verdicts.cache.forget(&verdicts.cache.key(&token), verdicts.clock.now().instant);
+        }
+    }
+
+    /// Forgets verdicts by the token's id: `jti`, or the OIDC session, which is its part before `-at_`.
+    ///
+    /// Looks at each verdict that is held, as all calls to forget but [`evict_token`](Self::evict_token) do:
+    /// for events, not for requests.
+    pub fn evict_token_id(&self, id: &str) {
+        self.evict(&Evict::TokenId(id));
+    }
+
+    /// Forgets all verdicts on a user's tokens.
+    pub fn evict_user(&self, user_id: &str) {
+        self.evict(&Evict::User(user_id));
+    }
+
+    /// Forgets all verdicts on users of an organization, and on users with a role that it granted.
+    pub fn evict_organization(&self, id: &OrganizationId) {
+        self.evict(&Evict::Organization(id));
+    }
+
+    /// Forgets everything.
+    pub fn evict_all(&self) {
+        if let Source::Issuer(verdicts) = &self.0.source {
+            verdicts.cache.clear(verdicts.clock.now().instant);
+        }
+    }
+
+    pub(crate) fn new(
         source: Source,
         issuer: Issuer,
+        resource: Option<ProtectedResource>,
         presentation: Arc<Presentation>,
         clock: Clock,
     ) -> Self {
-        Self(Arc::new(Inner { source, issuer, audience: None, resource: None, presentation, clock }))
+        Self(Arc::new(Inner { source, issuer, resource, presentation, clock }))
     }
 
-    async fn verify(&self, token: AccessToken) -> Result<Caller, AuthError> {
-        let asked_at = Instant::now();
-        let asked = self.0.source.ask(token.clone()).await;
-        let verdict = asked.map_err(|error| self.refuse(Reason::Unavailable(error), None))?;
-        let Verdict::Active(claims) = verdict else {
-            return Err(self.refuse(Reason::InvalidToken(InvalidToken::Inactive), None));
-        };
-        let now = (self.0.clock.0)();
-        let checked = claims.check(self.0.issuer.as_str(), self.0.audience.as_deref(), now);
-        checked.map_err(|error| self.refuse(Reason::InvalidToken(error), claims.subject()))?;
-        Ok(Caller { claims, asked_at, token, verifier: self.clone() })
+    fn evict(&self, what: &Evict<'_>) {
+        if let Source::Issuer(verdicts) = &self.0.source {
+            verdicts.cache.evict(what, verdicts.clock.now().instant);
+        }
+    }
+
+    async fn verify(&self, token: AccessToken, max_age: Option<Duration>) -> Result<Caller, AuthError> {
+        let now = self.0.clock.now();
+        let held = self.settle(self.0.source.get(&token, max_age, now).await)?;
+        Ok(Caller { held, verified_at: now.instant, token, verifier: self.clone() })
+    }
+
+    /// What was found, or why the request is refused.
+    fn settle(&self, outcome: Outcome) -> Result<Arc<Held>, AuthError> {
+        match outcome {
+            Ok(Found::Good(held)) => Ok(held),
+            Ok(Found::Bad(reason)) => Err(self.refuse(Reason::InvalidToken(reason), None)),
+            Err(error) => Err(self.refuse(Reason::Unavailable(error), None)),
+        }
     }
 
     /// Every refusal is logged here, once, and none elsewhere.
@@ -174,23 +218,25 @@ impl Caller {
     /// What the issuer says of the caller.
     #[must_use]
     pub fn claims(&self) -> &Claims {
-        &self.claims
+        &self.held.claims
     }
 
-    /// How old the verdict is.
+    /// How old the verdict is: since its question was sent to the issuer.
     #[must_use]
     pub fn verdict_age(&self) -> Duration {
-        self.asked_at.elapsed()
+        self.held.age(self.verifier.0.clock.now().instant)
     }
 
     /// Checks the caller against one more requirement, such as one built from the request's path.
     ///
+    /// Before a verdict that was held already refuses, the issuer is asked once more: a role that was granted a
+    /// moment ago counts. The result is the caller as the newest verdict describes them.
+    ///
     /// # Errors
     ///
     /// [`AuthError`] as [`Verifier::authorize`] gives it: 403 if the requirement is not met.
-    #[expect(clippy::unused_async, reason = "a refusal will ask the issuer once more before it stands")]
-    pub async fn require(&self, requirement: &Requirement) -> Result<(), AuthError> {
-        requirement.check(&self.claims).map_err(|reason| self.verifier.refuse(reason, self.claims.subject()))
+    pub async fn require(&self, requirement: &Requirement) -> Result<Self, AuthError> {
+        self.clone().meet(requirement).await
     }
 
     /// Whether this very verifier, or a clone of it, has verified the caller. Adapters ask before they
@@ -200,10 +246,51 @@ impl Caller {
         Arc::ptr_eq(&self.verifier.0, &verifier.0)
     }
 
-    /// The token itself, for a call to another API on the caller's behalf.
+    /// The token itself.
     #[must_use]
     pub fn token(&self) -> &AccessToken {
         &self.token
+    }
+
+    async fn meet(mut self, requirement: &Requirement) -> Result<Self, AuthError> {
+        self.freshen(requirement.max_age()).await?;
+        let Err(reason) = requirement.check(&self.held.claims) else { return Ok(self) };
+        match self.before_denial().await {
+            Some(Found::Good(newer)) => self.held = newer,
+            Some(Found::Bad(reason)) => {
+                return Err(self.verifier.refuse(Reason::InvalidToken(reason), self.held.claims.subject()));
+            }
+            None => return Err(self.verifier.refuse(reason, self.held.claims.subject())),
+        }
+        match requirement.check(&self.held.claims) {
+            Ok(()) => Ok(self),
+            Err(reason) => Err(self.verifier.refuse(reason, self.held.claims.subject())),
+        }
+    }
+
+    /// Renews a verdict that is too old for the requirement.
+    async fn freshen(&mut self, max_age: Option<Duration>) -> Result<(), AuthError> {
+        // What was asked for while this request was under way is as fresh as it can be.
+        let is_of_this_request = !self.held.is_local && self.held.asked_at >= self.verified_at;
+        if max_age.is_none() || is_of_this_request {
+            return Ok(());
+        }
+        let now = self.verifier.0.clock.now();
+        if !self.held.is_within(max_age, now.instant) {
+            self.held = self.verifier.settle(self.verifier.0.source.get(&self.token, max_age, now).await)?;
+        }
+        Ok(())
+    }
+
+    /// A newer verdict than one that was held already, before it refuses.
+    async fn before_denial(&self) -> Option<Found> {
+        let is_of_this_request = !self.held.is_local && self.held.asked_at >= self.verified_at;
+        match &self.verifier.0.source {
+            Source::Issuer(verdicts) if !is_of_this_request => {
+                verdicts.before_denial(&self.token, &self.held, verdicts.clock.now()).await
+            }
+            _ => None,
+        }
     }
 }
 
@@ -215,51 +302,24 @@ impl fmt::Debug for Verifier {
 
 impl fmt::Debug for Caller {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Caller").field("claims", &self.claims).finish_non_exhaustive()
+        formatter.debug_struct("Caller").field("claims", &self.held.claims).finish_non_exhaustive()
     }
 }
 
 /// Who answers questions about tokens.
 pub(crate) enum Source {
-    Issuer(Arc<Introspection>),
+    Issuer(Arc<Verdicts>),
     #[cfg(feature = "test-util")]
     Scripted(crate::test_util::TestTokens),
 }
 
 impl Source {
-    async fn ask(&self, token: AccessToken) -> Result<Verdict, IssuerError> {
+    async fn get(&self, token: &AccessToken, max_age: Option<Duration>, now: Now) -> Outcome {
         match self {
-            Self::Issuer(introspection) => introspection.ask(token).await,
+            Self::Issuer(verdicts) => verdicts.get(token, max_age, now).await,
             #[cfg(feature = "test-util")]
-            Self::Scripted(tokens) => tokens.ask(&token),
+            Self::Scripted(tokens) => tokens.get(token, now),
         }
-    }
-}
-
-/// What [`Builder::build`] hands over.
-pub(crate) struct Parts {
-    pub(crate) handle: Handle,
-    pub(crate) http: HttpClient,
-    pub(crate) issuer: Issuer,
-    pub(crate) client_auth: ClientAuth,
-    pub(crate) timeout: Duration,
-    pub(crate) audience: Option<String>,
-    pub(crate) project: Option<ProjectId>,
-    pub(crate) presentation: Arc<Presentation>,
-    pub(crate) resource: Option<ProtectedResource>,
-    pub(crate) clock: Clock,
-}
-
-/// What the time is: the system's, or a test's.
-pub(crate) struct Clock(Box<dyn Fn() -> SystemTime + Send + Sync>);
-
-impl Clock {
-    pub(crate) fn system() -> Self {
-        Self::new(SystemTime::now)
-    }
-
-    pub(crate) fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        Self(Box::new(now))
     }
 }
 

@@ -108,8 +108,7 @@ fn a_configured_project_takes_the_place_of_the_generic_claim() {
 
 #[test]
 fn times_are_checked_without_leeway_at_the_end_and_sixty_seconds_at_the_start() {
-    let now = UNIX_EPOCH + Duration::from_millis(1_000_900);
-    let check = |members: Value| active(&members).unwrap().unwrap().check_times(now);
+    let check = |members: Value| active(&members).unwrap().unwrap().check_times(1000);
     assert_eq!(check(json!({"exp": 1001})), Ok(()));
     assert_eq!(check(json!({"exp": 1000})), Err(InvalidToken::Expired));
     assert_eq!(check(json!({"exp": 1000.95})), Err(InvalidToken::Expired));
@@ -129,22 +128,21 @@ fn huge_times_do_not_overflow() {
         ("-1e400", false),
     ] {
         let claims = read(&format!("{{\"active\":true,\"exp\":{exp}}}")).unwrap().unwrap();
-        assert_eq!(claims.check_times(SystemTime::now()).is_ok(), alive, "{exp}");
+        assert_eq!(claims.check_times(1_800_000_000).is_ok(), alive, "{exp}");
         assert!(claims.expires_at().is_some());
     }
-    assert!(read(r#"{"active":true,"nbf":1e400}"#).unwrap().unwrap().check_times(SystemTime::now()).is_err());
+    assert!(read(r#"{"active":true,"nbf":1e400}"#).unwrap().unwrap().check_times(1_800_000_000).is_err());
 }
 
 #[test]
 fn issuer_and_audience_are_compared_whole() {
-    let now = UNIX_EPOCH;
     let claims = active(&json!({"iss": "https://a.example", "aud": "one"})).unwrap().unwrap();
-    assert_eq!(claims.check("https://a.example", Some("one"), now), Ok(()));
-    assert_eq!(claims.check("https://a.example/", None, now), Err(InvalidToken::OtherIssuer));
-    assert_eq!(claims.check("https://a.example", Some("on"), now), Err(InvalidToken::OtherAudience));
+    assert_eq!(claims.check_origin("https://a.example", Some("one")), Ok(()));
+    assert_eq!(claims.check_origin("https://a.example/", None), Err(InvalidToken::OtherIssuer));
+    assert_eq!(claims.check_origin("https://a.example", Some("on")), Err(InvalidToken::OtherAudience));
     let silent = active(&json!({})).unwrap().unwrap();
-    assert_eq!(silent.check("https://a.example", None, now), Ok(()));
-    assert_eq!(silent.check("https://a.example", Some("one"), now), Err(InvalidToken::OtherAudience));
+    assert_eq!(silent.check_origin("https://a.example", None), Ok(()));
+    assert_eq!(silent.check_origin("https://a.example", Some("one")), Err(InvalidToken::OtherAudience));
 }
 
 #[test]

@@ -125,7 +125,7 @@ pub(crate) fn sign(key: &Key, issuer: &str, issued_at: u64) -> Option<SecretStri
 
 /// `jsonwebtoken` panics at first use when a build has both of its providers; one is named here. If the
 /// user has installed another already, that one stays.
-fn install_crypto() {
+pub(crate) fn install_crypto() {
     let _ = crypto::aws_lc::DEFAULT_PROVIDER.install_default();
 }
 

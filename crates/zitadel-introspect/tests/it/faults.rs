@@ -11,7 +11,7 @@ use crate::setup::{World, authorize, chain, status};
 const TIMEOUT: Duration = Duration::from_millis(400);
 
 fn impatient(world: &World) -> Verifier {
-    world.builder().connect_timeout(TIMEOUT).timeout(TIMEOUT).build().unwrap()
+    world.builder().connect_timeout(TIMEOUT).timeout(TIMEOUT).cache_off().build().unwrap()
 }
 
 /// Injects a fault, expects no verdict in time, heals, and expects service. Gives the questions asked.
@@ -173,7 +173,7 @@ async fn an_issuer_that_refuses_us_is_unavailable_and_not_the_tokens_fault() {
 #[tokio::test]
 async fn a_dead_issuer_is_noticed_at_once_and_its_return_as_well() {
     let world = World::new().await;
-    let verifier = world.verifier();
+    let verifier = world.builder().cache_off().build().unwrap();
     assert_eq!(status(&authorize(&verifier, &world.token).await), 200);
     world.issuer.stop().await;
     let began = Instant::now();
@@ -186,7 +186,7 @@ async fn a_dead_issuer_is_noticed_at_once_and_its_return_as_well() {
 #[tokio::test]
 async fn a_caller_who_hangs_up_disturbs_nobody() {
     let world = World::new().await;
-    let verifier = world.verifier();
+    let verifier = world.builder().cache_off().build().unwrap();
     let held = world.issuer.hold(Endpoint::Introspection);
     let asking = tokio::spawn({
         let (verifier, token) = (verifier.clone(), world.token.to_string());
@@ -202,7 +202,7 @@ async fn a_caller_who_hangs_up_disturbs_nobody() {
 #[tokio::test]
 async fn the_thirty_third_question_waits_for_its_turn() {
     let world = World::new().await;
-    let verifier = world.verifier();
+    let verifier = world.builder().cache_off().build().unwrap();
     assert_eq!(status(&authorize(&verifier, &world.token).await), 200);
     let held = world.issuer.hold(Endpoint::Introspection);
     let asking: Vec<_> = (0..40)

@@ -2,11 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod cache;
 mod claims;
 mod configuration;
 mod connection;
 mod discovery;
 mod faults;
+mod flight;
+mod jwt;
 mod key;
 mod line;
+mod resilience;
 mod setup;

@@ -1,0 +1,287 @@
+//! Verdicts that we hold already.
+//!
+//! Good and bad ones apart, so that unknown tokens cannot push out good ones. The keys are digests of the
+//! token and the verifier's identity: no token stays in memory. When a verdict is too old is decided here,
+//! against the verifier's clock; the cache crate only bounds how many there are.
+
+use std::{
+    hash::{BuildHasherDefault, Hash, Hasher},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use aws_lc_rs::digest::{Context, SHA256, digest};
+use quick_cache::{UnitWeighter, sync::DefaultLifecycle};
+
+use crate::{bearer::AccessToken, claims::Claims, clock::Now, error::InvalidToken, names::OrganizationId};
+
+/// SHA-256 over the verifier's identity and the whole token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key([u8; 32]);
+
+/// A good verdict.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) claims: Claims,
+    /// When the question was sent to which this is the answer.
+    pub(crate) asked_at: Instant,
+    /// Made by reading the token ourselves: it says nothing about revocation.
+    pub(crate) is_local: bool,
+    /// When the issuer was last asked because a requirement was not met.
+    denial_asked_at: Mutex<Option<Instant>>,
+    renewing: AtomicBool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bad {
+    reason: InvalidToken,
+    asked_at: Instant,
+}
+
+/// How long verdicts are held, and how many.
+#[derive(Debug, Clone)]
+pub(crate) struct CacheSettings {
+    pub(crate) ttl: Duration,
+    pub(crate) capacity: usize,
+    pub(crate) negative_ttl: Duration,
+    pub(crate) negative_capacity: usize,
+}
+
+pub(crate) struct Cache {
+    identity: [u8; 32],
+    settings: CacheSettings,
+    good: Bounded<Arc<Held>>,
+    bad: Bounded<Bad>,
+    evicted_at: Mutex<Option<Instant>>,
+}
+
+/// What the cache knows of a token.
+pub(crate) enum Known {
+    Good(Arc<Held>),
+    Bad(InvalidToken),
+    Nothing,
+}
+
+/// What to forget.
+pub(crate) enum Evict<'a> {
+    /// `jti`, or its part before `-at_`: the OIDC session.
+    TokenId(&'a str),
+    User(&'a str),
+    Organization(&'a OrganizationId),
+}
+
+type Bounded<V> = quick_cache::sync::Cache<
+    Key,
+    V,
+    UnitWeighter,
+    BuildHasherDefault<DigestHasher>,
+    DefaultLifecycle<Key, V>,
+>;
+
+impl Held {
+    pub(crate) fn new(claims: Claims, asked_at: Instant, is_local: bool) -> Self {
+        let (denial_asked_at, renewing) = (Mutex::new(None), AtomicBool::new(false));
+        Self { claims, asked_at, is_local, denial_asked_at, renewing }
+    }
+
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.asked_at)
+    }
+
+    /// Whether the verdict is not older than that, and the issuer's own.
+    pub(crate) fn is_within(&self, max_age: Option<Duration>, now: Instant) -> bool {
+        max_age.is_none_or(|max_age| !self.is_local && self.age(now) <= max_age)
+    }
+
+    /// Whether the issuer may be asked because of a denial: once in each interval.
+    pub(crate) fn claim_denial_question(&self, interval: Duration, now: Instant) -> bool {
+        let mut asked_at = self.denial_asked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = asked_at.is_none_or(|before| now.saturating_duration_since(before) >= interval);
+        if may {
+            *asked_at = Some(now);
+        }
+        may
+    }
+
+    /// Whether this caller is the one to renew the verdict ahead of its end.
+    pub(crate) fn claim_renewal(&self) -> bool {
+        !self.renewing.swap(true, Ordering::Relaxed)
+    }
+
+    fn inherit(&self, before: &Self) {
+        let asked_at = *before.denial_asked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.denial_asked_at.lock().unwrap_or_else(PoisonError::into_inner) = asked_at;
+    }
+
+    fn is_of(&self, what: &Evict<'_>) -> bool {
+        match what {
+            Evict::TokenId(id) => {
+                let own = self.claims.token_id();
+                own.is_some_and(|own| {
+                    own == *id || own.split_once("-at_").is_some_and(|(session, _)| session == *id)
+                })
+            }
+            Evict::User(id) => self.claims.subject() == Some(*id),
+            Evict::Organization(id) => self.claims.is_of_organization(id.as_str()),
+        }
+    }
+}
+
+impl Cache {
+    pub(crate) fn new(identity: &str, settings: CacheSettings) -> Self {
+        Self {
+            identity: digest(&SHA256, identity.as_bytes()).as_ref().try_into().unwrap_or_default(),
+            good: bounded(settings.capacity),
+            bad: bounded(settings.negative_capacity),
+            evicted_at: Mutex::new(None),
+            settings,
+        }
+    }
+
+    pub(crate) fn key(&self, token: &AccessToken) -> Key {
+        const STACK: usize = 512;
+        let (identity, token) = (&self.identity, token.as_bytes());
+        let digest = if token.len() <= STACK - identity.len() {
+            // In one piece: much cheaper than a context, and most tokens are short.
+            let mut buffer = [0; STACK];
+            buffer[..identity.len()].copy_from_slice(identity);
+            buffer[identity.len()..identity.len() + token.len()].copy_from_slice(token);
+            digest(&SHA256, &buffer[..identity.len() + token.len()])
+        } else {
+            let mut context = Context::new(&SHA256);
+            context.update(identity);
+            context.update(token);
+            context.finish()
+        };
+        Key(digest.as_ref().try_into().unwrap_or_default())
+    }
+
+    /// A verdict that still stands. A good one also when it is older than its time, if `stale_for` says so.
+    pub(crate) fn look(&self, key: &Key, now: Instant, stale_for: Duration) -> Known {
+        if let Some(held) = self.good.get(key) {
+            if held.age(now) < self.settings.ttl + stale_for {
+                return Known::Good(held);
+            }
+            // Too old to serve; kept, so that a surprise can be told from an unknown token.
+            return Known::Nothing;
+        }
+        let bad = self.bad.get(key);
+        let standing =
+            bad.filter(|bad| now.saturating_duration_since(bad.asked_at) < self.settings.negative_ttl);
+        standing.map_or(Known::Nothing, |bad| Known::Bad(bad.reason))
+    }
+
+    /// A token that was good and is not over by its own word.
+    pub(crate) fn knew_as_good(&self, key: &Key, now: Now) -> bool {
+        self.good.peek(key).is_some_and(|held| held.claims.check_times(now.wall).is_ok())
+    }
+
+    /// Whether the verdict is past its time.
+    pub(crate) fn is_lapsed(&self, held: &Held, now: Instant) -> bool {
+        held.age(now) >= self.settings.ttl
+    }
+
+    /// A token that the issuer has called inactive, however long ago: reading it ourselves says nothing then.
+    pub(crate) fn was_inactive(&self, key: &Key) -> bool {
+        self.bad.peek(key).is_some_and(|bad| bad.reason == InvalidToken::Inactive)
+    }
+
+    pub(crate) fn newest(&self, key: &Key) -> Option<Arc<Held>> {
+        self.good.peek(key)
+    }
+
+    /// Whether little is left of a verdict's time.
+    pub(crate) fn lapses_within(&self, held: &Held, ahead: Duration, now: Instant) -> bool {
+        held.age(now) + ahead >= self.settings.ttl
+    }
+
+    pub(crate) fn keep(&self, key: Key, held: &Arc<Held>) {
+        if let Some(before) = self.good.peek(&key) {
+            if before.asked_at > held.asked_at && !before.is_local {
+                return; // an older answer that came late
+            }
+            held.inherit(&before);
+        }
+        if !self.was_evicted_since(held.asked_at) {
+            self.bad.remove(&key);
+            self.good.insert(key, Arc::clone(held));
+        }
+    }
+
+    pub(crate) fn keep_bad(&self, key: Key, reason: InvalidToken, asked_at: Instant) {
+        self.good.remove(&key);
+        self.bad.insert(key, Bad { reason, asked_at });
+    }
+
+    pub(crate) fn forget(&self, key: &Key, now: Instant) {
+        self.mark_evicted(now);
+        self.good.remove(key);
+        self.bad.remove(key);
+    }
+
+    /// Looks at each verdict: for rare events, not for requests.
+    pub(crate) fn evict(&self, what: &Evict<'_>, now: Instant) {
+        self.mark_evicted(now);
+        self.good.retain(|_, held| !held.is_of(what));
+    }
+
+    pub(crate) fn clear(&self, now: Instant) {
+        self.mark_evicted(now);
+        self.good.clear();
+        self.bad.clear();
+    }
+
+    pub(crate) fn len(&self) -> (usize, usize) {
+        (self.good.len(), self.bad.len())
+    }
+
+    /// Answers to questions that were sent before an eviction serve those who wait and are not kept.
+    fn mark_evicted(&self, now: Instant) {
+        *self.evicted_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    fn was_evicted_since(&self, asked_at: Instant) -> bool {
+        let evicted_at = *self.evicted_at.lock().unwrap_or_else(PoisonError::into_inner);
+        evicted_at.is_some_and(|evicted_at| asked_at <= evicted_at)
+    }
+}
+
+fn bounded<V: Clone>(capacity: usize) -> Bounded<V> {
+    quick_cache::sync::Cache::with(
+        capacity,
+        capacity as u64,
+        UnitWeighter,
+        BuildHasherDefault::default(),
+        DefaultLifecycle::default(),
+    )
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    }
+}
+
+/// A digest is a hash already.
+#[derive(Default)]
+pub(crate) struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}

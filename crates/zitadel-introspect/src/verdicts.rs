@@ -1,0 +1,348 @@
+//! Where verdicts come from: held already, read out of the token, or asked for.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{
+    bearer::AccessToken,
+    breaker::Breaker,
+    cache::{Cache, Held, Key, Known},
+    clock::{Clock, Now},
+    error::InvalidToken,
+    flight::{Flights, Found, Joined, Outcome, SentAt, Takeoff, Waiting},
+    introspection::{Introspection, Verdict},
+    issuer_error::IssuerError,
+    jwt::{Jwt, LocalJwts},
+    stats::{Counters, Stats},
+};
+
+/// Renewals ahead that are under way at once.
+const RENEWALS_AT_ONCE: usize = 16;
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is set for the handling of verdicts.
+pub(crate) struct VerdictSettings {
+    pub(crate) issuer: String,
+    pub(crate) audience: Option<String>,
+    pub(crate) is_cached: bool,
+    pub(crate) timeout: Duration,
+    pub(crate) denial_interval: Duration,
+    pub(crate) refresh_ahead: Option<Duration>,
+    pub(crate) stale_for: Duration,
+    /// How long a locally made verdict serves before the issuer must have confirmed it.
+    pub(crate) confirm_within: Option<Duration>,
+}
+
+/// The engine below a verifier.
+pub(crate) struct Verdicts {
+    pub(crate) settings: VerdictSettings,
+    pub(crate) cache: Cache,
+    pub(crate) breaker: Breaker,
+    pub(crate) counters: Counters,
+    pub(crate) clock: Clock,
+    pub(crate) flights: Flights,
+    pub(crate) local: Option<LocalJwts>,
+    /// `None` for a verifier that only reads JWTs.
+    pub(crate) introspection: Option<Introspection>,
+    pub(crate) handle: tokio::runtime::Handle,
+    pub(crate) renewals: AtomicUsize,
+}
+
+impl Verdicts {
+    /// A verdict on a token that is not older than `max_age`.
+    pub(crate) async fn get(
+        self: &Arc<Self>,
+        token: &AccessToken,
+        max_age: Option<Duration>,
+        now: Now,
+    ) -> Outcome {
+        let key = self.cache.key(token);
+        let mut stale = None;
+        match self.cache.look(&key, now.instant, self.settings.stale_for) {
+            Known::Good(held) if self.serves(&held, max_age, now) => {
+                return Ok(self.hit(token, key, held, now));
+            }
+            Known::Good(held) => stale = Some(held),
+            Known::Bad(reason) => {
+                self.counters.negative_hits.count();
+                return Ok(Found::Bad(reason));
+            }
+            Known::Nothing => self.counters.misses.count(),
+        }
+        let may_read = max_age.is_none() && !stale.as_ref().is_some_and(|held| held.is_local);
+        if may_read && let Some(outcome) = self.read_locally(token, key, now).await {
+            return outcome;
+        }
+        if stale.as_ref().is_some_and(|held| !self.cache.is_lapsed(held, now.instant)) {
+            self.counters.renewals.count();
+        }
+        let not_before = max_age.map(|max_age| now.instant.checked_sub(max_age).unwrap_or(now.instant));
+        let outcome = self.ask(token, key, not_before).await;
+        match (&outcome, stale) {
+            (Err(_), Some(held)) if max_age.is_none() && held.claims.check_times(now.wall).is_ok() => {
+                self.counters.stale.count();
+                Ok(Found::Good(held))
+            }
+            _ => outcome,
+        }
+    }
+
+    /// The newest verdict before a denial: the issuer is asked once more, at most once in the interval, or the
+    /// question that is under way is joined. `None` where there is nothing newer than `held`.
+    pub(crate) async fn before_denial(
+        self: &Arc<Self>,
+        token: &AccessToken,
+        held: &Arc<Held>,
+        now: Now,
+    ) -> Option<Found> {
+        let key = self.cache.key(token);
+        let newest = self.cache.newest(&key).filter(|newest| !Arc::ptr_eq(newest, held));
+        let slot = newest.as_ref().unwrap_or(held);
+        let outcome = if slot.claim_denial_question(self.settings.denial_interval, now.instant) {
+            self.counters.refreshes_on_denial.count();
+            self.ask(token, key, Some(now.instant)).await
+        } else if let Some(under_way) = self.flights.under_way(&key) {
+            self.counters.coalesced.count();
+            under_way.await
+        } else {
+            return newest.map(Found::Good);
+        };
+        outcome.ok().or(newest.map(Found::Good))
+    }
+
+    /// The issuer's answer to a question that was not sent before `not_before`, shared by all who wait for it.
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        token: &AccessToken,
+        key: Key,
+        not_before: Option<Instant>,
+    ) -> Outcome {
+        match self.flights.join(key, not_before) {
+            Joined::First(waiting, takeoff) => {
+                self.fly(token.clone(), key, takeoff);
+                waiting.await
+            }
+            Joined::Waiting(waiting) => {
+                self.counters.coalesced.count();
+                waiting.await
+            }
+            Joined::Next(waiting) => {
+                self.counters.coalesced.count();
+                self.within_timeout(waiting).await
+            }
+        }
+    }
+
+    /// Asks about a token that never was, or fetches the keys where there is nobody to ask.
+    pub(crate) async fn check(self: &Arc<Self>) -> Result<Option<Found>, IssuerError> {
+        if self.introspection.is_none() {
+            let keys = self.local.as_ref().map(|local| &local.keys);
+            if let Some(keys) = keys {
+                keys.get("", self.clock.now().instant).await?;
+            }
+            return Ok(None);
+        }
+        let token = AccessToken::never_issued();
+        self.ask(&token, self.cache.key(&token), None).await.map(Some)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let (held, held_bad) = self.cache.len();
+        Stats {
+            held: held as u64,
+            held_bad: held_bad as u64,
+            breaker_open: self.breaker.is_open(),
+            ..self.counters.snapshot()
+        }
+    }
+
+    /// Hands the numbers to the `metrics` facade as long as there is a verifier.
+    pub(crate) fn publish_stats(self: &Arc<Self>) {
+        let this = Arc::downgrade(self);
+        self.handle.spawn(async move {
+            loop {
+                tokio::time::sleep(PUBLISH_INTERVAL).await;
+                let Some(this) = this.upgrade() else { return };
+                this.stats().publish(&this.settings.issuer);
+            }
+        });
+    }
+
+    /// Whether a held verdict may answer by itself.
+    fn serves(&self, held: &Held, max_age: Option<Duration>, now: Now) -> bool {
+        let unconfirmed = held.is_local
+            && self.settings.confirm_within.is_some_and(|within| held.age(now.instant) >= within);
+        !unconfirmed && !self.cache.is_lapsed(held, now.instant) && held.is_within(max_age, now.instant)
+    }
+
+    fn hit(self: &Arc<Self>, token: &AccessToken, key: Key, held: Arc<Held>, now: Now) -> Found {
+        self.counters.hits.count();
+        if let Some(ahead) = self.settings.refresh_ahead
+            && !held.is_local
+            && self.cache.lapses_within(&held, ahead, now.instant)
+        {
+            self.renew_ahead(token, key, &held);
+        }
+        match held.claims.check_times(now.wall) {
+            Ok(()) => Found::Good(held),
+            Err(reason) => Found::Bad(reason),
+        }
+    }
+
+    /// Renews a verdict that is in use, without anybody waiting for it.
+    fn renew_ahead(self: &Arc<Self>, token: &AccessToken, key: Key, held: &Held) {
+        if self.renewals.load(Ordering::Relaxed) >= RENEWALS_AT_ONCE || !held.claim_renewal() {
+            return;
+        }
+        let Joined::First(waiting, takeoff) = self.flights.join(key, None) else { return };
+        self.counters.renewals.count();
+        self.renewals.fetch_add(1, Ordering::Relaxed);
+        self.fly(token.clone(), key, takeoff);
+        let this = Arc::clone(self);
+        self.handle.spawn(async move {
+            let _ = waiting.await;
+            this.renewals.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    /// A JWT where local verification is on; `None` where the issuer must be asked.
+    async fn read_locally(self: &Arc<Self>, token: &AccessToken, key: Key, now: Now) -> Option<Outcome> {
+        let local = self.local.as_ref()?;
+        if self.introspection.is_some() && self.cache.was_inactive(&key) {
+            return None;
+        }
+        let Some(jwt) = Jwt::of(token) else {
+            return self.introspection.is_none().then_some(Ok(Found::Bad(InvalidToken::Malformed)));
+        };
+        self.counters.local.count();
+        Some(match local.verify(&jwt, now).await {
+            Ok(Ok(claims)) => {
+                let held = Arc::new(Held::new(claims, now.instant, true));
+                self.keep(key, &Found::Good(Arc::clone(&held)), now.instant);
+                if self.settings.confirm_within.is_some() {
+                    self.renew_ahead(token, key, &held);
+                }
+                Ok(Found::Good(held))
+            }
+            Ok(Err(reason)) => {
+                self.keep(key, &Found::Bad(reason), now.instant);
+                Ok(Found::Bad(reason))
+            }
+            Err(error) => Err(error),
+        })
+    }
+
+    fn keep(&self, key: Key, found: &Found, asked_at: Instant) {
+        if !self.settings.is_cached {
+            return;
+        }
+        match found {
+            Found::Good(held) => self.cache.keep(key, held),
+            Found::Bad(reason) => self.cache.keep_bad(key, *reason, asked_at),
+        }
+    }
+
+    /// Who waits for the next question waits for the one under way as well: both within one time-out.
+    async fn within_timeout(&self, waiting: Waiting) -> Outcome {
+        let timeout = self.settings.timeout;
+        // On the library's own thread: the caller's runtime may have no timer.
+        let limited = self.handle.spawn(async move {
+            tokio::time::timeout(timeout, waiting).await.unwrap_or(Err(IssuerError::TimedOut))
+        });
+        limited.await.unwrap_or(Err(IssuerError::Lost))
+    }
+
+    /// Asks, on the library's own thread, until nobody waits for a further answer.
+    fn fly(self: &Arc<Self>, token: AccessToken, key: Key, takeoff: Takeoff) {
+        let this = Arc::clone(self);
+        self.handle.spawn(async move {
+            let mut landing = Landing { verdicts: &this, key, is_safe: false };
+            let mut takeoff = Some(takeoff);
+            while let Some(Takeoff { sent_at, found }) = takeoff {
+                let outcome = this.question(&token, key, &sent_at).await;
+                // Off the board first: who comes after the answer must not join a question that is over.
+                takeoff = this.flights.land(&key);
+                let _ = found.send(outcome);
+            }
+            landing.is_safe = true;
+        });
+    }
+
+    /// One question, a second one for a surprise, and what becomes of the answer; all within the time-out.
+    async fn question(&self, token: &AccessToken, key: Key, sent_at: &SentAt) -> Outcome {
+        let began = Instant::now();
+        let asking = self.ask_and_doubt(token, key, sent_at);
+        let outcome = tokio::time::timeout(self.settings.timeout, asking).await;
+        let outcome = outcome.unwrap_or_else(|_| {
+            self.breaker.record(Some(&IssuerError::TimedOut));
+            Err(IssuerError::TimedOut)
+        });
+        metrics::histogram!("zitadel_introspect_upstream_seconds").record(began.elapsed());
+        if let Ok(found) = &outcome {
+            let asked_at = sent_at.get().copied().unwrap_or_else(|| self.clock.now().instant);
+            self.keep(key, found, asked_at);
+        }
+        match &outcome {
+            Ok(Found::Good(_)) => self.counters.active.count(),
+            Ok(Found::Bad(_)) => self.counters.inactive.count(),
+            Err(_) => self.counters.failed.count(),
+        }
+        outcome
+    }
+
+    /// ZITADEL says inactive for its own troubles as well: a token that was good is asked for once more.
+    async fn ask_and_doubt(&self, token: &AccessToken, key: Key, sent_at: &SentAt) -> Outcome {
+        let found = self.ask_once(token, sent_at).await?;
+        let is_surprise = matches!(found, Found::Bad(InvalidToken::Inactive));
+        if is_surprise && self.cache.knew_as_good(&key, self.clock.now()) {
+            return self.ask_once(token, sent_at).await;
+        }
+        Ok(found)
+    }
+
+    async fn ask_once(&self, token: &AccessToken, sent_at: &SentAt) -> Outcome {
+        let Some(introspection) = &self.introspection else {
+            return Err(IssuerError::Unusable { problem: "this verifier reads JWTs only and cannot ask" });
+        };
+        self.breaker.admit()?;
+        let mark = || {
+            let _ = sent_at.set(self.clock.now().instant);
+        };
+        let answer = introspection.ask(token, mark).await;
+        self.breaker.record(answer.as_ref().err());
+        Ok(match answer? {
+            Verdict::Inactive => Found::Bad(InvalidToken::Inactive),
+            Verdict::Active(claims) => {
+                let checked = claims.check_origin(&self.settings.issuer, self.settings.audience.as_deref());
+                let now = self.clock.now();
+                match checked.and_then(|()| claims.check_times(now.wall)) {
+                    Ok(()) => {
+                        let asked_at = sent_at.get().copied().unwrap_or(now.instant);
+                        Found::Good(Arc::new(Held::new(*claims, asked_at, false)))
+                    }
+                    Err(reason) => Found::Bad(reason),
+                }
+            }
+        })
+    }
+}
+
+/// Takes a flight off the board that ended by a panic: who comes later asks anew.
+struct Landing<'a> {
+    verdicts: &'a Verdicts,
+    key: Key,
+    is_safe: bool,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        if !self.is_safe {
+            self.verdicts.flights.crash(&self.key);
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Verdicts that are held: for how long, for whom, and when the issuer is asked all the same.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use zitadel_introspect::{Builder, ClientAuth, InvalidToken, Issuer, Reason, Requirement, Verifier};
+use zitadel_introspect_testkit::{Endpoint, Fault};
+
+use crate::setup::{World, authorize, reason, require, status};
+
+/// A verifier whose clock the test moves.
+struct Timed {
+    verifier: Verifier,
+    ahead: Arc<AtomicI64>,
+}
+
+impl Timed {
+    fn new(builder: Builder) -> Self {
+        let ahead = Arc::new(AtomicI64::new(0));
+        Self { verifier: builder.clock_ahead(Arc::clone(&ahead)).build().unwrap(), ahead }
+    }
+
+    fn advance(&self, time: Duration) {
+        self.ahead.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_good_verdict_is_held_for_its_time_and_use_does_not_prolong_it() {
+    let world = World::new().await;
+    let timed = Timed::new(world.builder());
+    for _ in 0..6 {
+        assert_eq!(status(&authorize(&timed.verifier, &world.token).await), 200);
+        timed.advance(SECOND * 9);
+    }
+    assert_eq!(world.issuer.introspections(), 1);
+    timed.advance(SECOND * 6);
+    assert_eq!(status(&authorize(&timed.verifier, &world.token).await), 200);
+    assert_eq!(world.issuer.introspections(), 2);
+}
+
+#[tokio::test]
+async fn a_revoked_token_works_at_most_until_the_verdict_lapses() {
+    let world = World::new().await;
+    let timed = Timed::new(world.builder());
+    assert_eq!(status(&authorize(&timed.verifier, &world.token).await), 200);
+    world.token.revoke();
+    timed.advance(SECOND * 59);
+    assert_eq!(status(&authorize(&timed.verifier, &world.token).await), 200);
+    timed.advance(SECOND);
+    assert_eq!(status(&authorize(&timed.verifier, &world.token).await), 401);
+}
+
+#[tokio::test]
+async fn a_held_token_dies_on_its_second() {
+    let world = World::new().await;
+    let timed = Timed::new(world.builder());
+    let token = world.admin.access_token().for_project(&world.project).lifetime(SECOND * 30).issue();
+    assert_eq!(status(&authorize(&timed.verifier, &token).await), 200);
+    timed.advance(SECOND * 28);
+    assert_eq!(status(&authorize(&timed.verifier, &token).await), 200);
+    timed.advance(SECOND * 2);
+    let dead = reason(authorize(&timed.verifier, &token).await);
+    assert!(matches!(dead, Reason::InvalidToken(InvalidToken::Expired)));
+    assert_eq!(world.issuer.introspections(), 1);
+}
+
+#[tokio::test]
+async fn a_bad_verdict_is_held_for_five_seconds() {
+    let world = World::new().await;
+    let timed = Timed::new(world.builder());
+    for _ in 0..20 {
+        assert_eq!(status(&authorize(&timed.verifier, "never-was").await), 401);
+    }
+    assert_eq!((world.issuer.introspections(), timed.verifier.stats().negative_hits), (1, 19));
+    timed.advance(SECOND * 5);
+    assert_eq!(status(&authorize(&timed.verifier, "never-was").await), 401);
+    assert_eq!(world.issuer.introspections(), 2);
+}
+
+#[tokio::test]
+async fn random_tokens_cannot_push_out_good_ones() {
+    let world = World::new().await;
+    let verifier = world.builder().cache_capacity(10).negative_cache_capacity(10).build().unwrap();
+    assert_eq!(status(&authorize(&verifier, &world.token).await), 200);
+    for number in 0..200 {
+        assert_eq!(status(&authorize(&verifier, &format!("random-{number}")).await), 401);
+    }
+    let asked = world.issuer.introspections();
+    assert_eq!(status(&authorize(&verifier, &world.token).await), 200);
+    assert_eq!(world.issuer.introspections(), asked);
+    assert!(verifier.stats().held_bad <= 20, "{:?}", verifier.stats());
+}
+
+#[tokio::test]
+async fn failures_are_not_held() {
+    let world = World::new().await;
+    let verifier = world.verifier();
+    world.issuer.inject(Fault::status(500).times(1));
+    assert_eq!(status(&authorize(&verifier, &world.token).await), 503);
+    assert_eq!(status(&authorize(&verifier, &world.token).await), 200);
+}
+
+#[tokio::test]
+async fn one_call_turns_the_cache_off() {
+    let world = World::new().await;
+    let verifier = world.builder().cache_off().build().unwrap();
+    for _ in 0..3 {
+        assert_eq!(status(&authorize(&verifier, &world.token).await), 200);
+        assert_eq!(status(&authorize(&verifier, "never-was").await), 401);
+    }
+    assert_eq!(world.issuer.introspections(), 6);
+}
+
+#[tokio::test]
+async fn two_verifiers_never_share_a_verdict() {
+    let world = World::new().await;
+    let other_api = world.issuer.project("other").api("other api");
+    let other = ClientAuth::key_json(&other_api.key_json()).unwrap();
+    let other = Verifier::builder(Issuer::parse(&world.issuer.url()).unwrap(), other).build().unwrap();
+    let admin = Requirement::role("admin");
+    assert_eq!(status(&require(&world.verifier(), &world.token, &admin).await), 200);
+    assert_eq!(status(&require(&other, &world.token, &admin).await), 403);
+}
+
+#[tokio::test]
+async fn a_role_granted_in_the_console_works_on_the_very_next_request() {
+    let world = World::new().await;
+    let verifier = world.verifier();
+    let viewer = Requirement::role("viewer");
+    assert_eq!(status(&require(&verifier, &world.token, &viewer).await), 403);
+    assert_eq!(world.issuer.introspections(), 1, "what was just asked is not asked again");
+    world.admin.grant(&world.project, ["viewer"]);
+    let caller = require(&verifier, &world.token, &viewer).await.unwrap();
+    assert!(caller.claims().has_role("viewer"), "the caller is the newest one");
+    assert_eq!(verifier.stats().refreshes_on_denial, 1);
+}
+
+#[tokio::test]
+async fn a_caller_without_the_role_cannot_hammer_the_issuer() {
+    let world = World::new().await;
+    let timed = Timed::new(world.builder());
+    let viewer = Requirement::role("viewer");
+    for _ in 0..50 {
+        assert_eq!(status(&require(&timed.verifier, &world.token, &viewer).await), 403);
+    }
+    assert_eq!(world.issuer.introspections(), 2, "once to know, once before a held verdict refused");
+    timed.advance(SECOND);
+    for _ in 0..50 {
+        assert_eq!(status(&require(&timed.verifier, &world.token, &viewer).await), 403);
+    }
+    assert_eq!(world.issuer.introspections(), 3);
+}
+
+#[tokio::test]
+async fn a_held_denial_stands_while_the_issuer_is_away() {
+    let world = World::new().await;
+    let verifier = world.verifier();
+    assert_eq!(status(&authorize(&verifier, &world.token).await), 200);
+    world.issuer.stop().await;
+    assert_eq!(status(&require(&verifier, &world.token, &Requirement::role("viewer")).await), 403);
+}
+
+#[tokio::test]
+async fn a_surprise_is_asked_for_once_more() {
+    let world = World::new().await;
+    let timed = Timed::new(world.builder());
+    assert_eq!(status(&authorize(&timed.verifier, &world.token).await), 200);
+    timed.advance(SECOND * 60);
+    world.issuer.inject(Fault::inactive().times(1));
+    assert_eq!(status(&authorize(&timed.verifier, &world.token).await), 200, "a trouble of the issuer's own");
+    assert_eq!(world.issuer.introspections(), 3);
+    timed.advance(SECOND * 60);
+    world.token.revoke();
+    assert_eq!(status(&authorize(&timed.verifier, &world.token).await), 401);
+    assert_eq!(world.issuer.introspections(), 5);
+    assert_eq!(status(&authorize(&timed.verifier, "never-was").await), 401);
+    assert_eq!(world.issuer.introspections(), 6, "no surprise: asked once");
+}
+
+#[tokio::test]
+async fn a_requirement_says_how_fresh_the_verdict_must_be() {
+    let world = World::new().await;
+    let timed = Timed::new(world.builder());
+    let within = |age| Requirement::any_caller().fresh_within(age);
+    assert_eq!(status(&authorize(&timed.verifier, &world.token).await), 200);
+    timed.advance(SECOND * 10);
+    assert_eq!(status(&require(&timed.verifier, &world.token, &within(SECOND * 20)).await), 200);
+    assert_eq!(world.issuer.introspections(), 1);
+    assert_eq!(status(&require(&timed.verifier, &world.token, &within(SECOND * 5)).await), 200);
+    assert_eq!(world.issuer.introspections(), 2);
+    assert_eq!(status(&require(&timed.verifier, &world.token, &within(Duration::ZERO)).await), 200);
+    assert_eq!(world.issuer.introspections(), 3, "zero asks now");
+    world.token.revoke();
+    assert_eq!(status(&require(&timed.verifier, &world.token, &within(Duration::ZERO)).await), 401);
+}
+
+#[tokio::test]
+async fn freshness_inside_a_handler_asks_once_for_a_request() {
+    let world = World::new().await;
+    let timed = Timed::new(world.builder());
+    authorize(&timed.verifier, &world.token).await.unwrap();
+    timed.advance(SECOND * 10);
+    let now = Requirement::any_caller().fresh_within(Duration::ZERO);
+    let caller = require(&timed.verifier, &world.token, &now).await.unwrap();
+    let caller = caller.require(&now).await.unwrap();
+    caller.require(&now).await.unwrap();
+    assert_eq!(world.issuer.introspections(), 2);
+    let old = authorize(&timed.verifier, &world.token).await.unwrap();
+    timed.advance(SECOND);
+    world.token.revoke();
+    assert_eq!(status(&old.require(&now).await), 401);
+}
+
+#[tokio::test]
+async fn what_is_fresh_is_not_served_stale() {
+    let world = World::new().await;
+    let verifier = world.verifier();
+    authorize(&verifier, &world.token).await.unwrap();
+    world.issuer.stop().await;
+    let now = Requirement::any_caller().fresh_within(Duration::ZERO);
+    assert_eq!(status(&require(&verifier, &world.token, &now).await), 503);
+    assert_eq!(status(&authorize(&verifier, &world.token).await), 200, "the held verdict serves on");
+}
+
+#[tokio::test]
+async fn verdicts_are_forgotten_by_token_id_user_organization_and_all() {
+    let world = World::new().await;
+    let verifier = world.verifier();
+    let session_token = world.admin.access_token().for_project(&world.project).issue();
+    let session = session_token.id().split("-at_").next().unwrap().to_owned();
+    let organization = world.issuer.default_organization().id().into();
+    let forget: [(&str, &dyn Fn()); 6] = [
+        (&world.token, &|| verifier.evict_token(&world.token)),
+        (&world.token, &|| verifier.evict_token_id(&world.token.id())),
+        (&session_token, &|| verifier.evict_token_id(&session)),
+        (&world.token, &|| verifier.evict_user(&world.admin.id())),
+        (&world.token, &|| verifier.evict_organization(&organization)),
+        (&world.token, &|| verifier.evict_all()),
+    ];
+    for (index, (token, forget)) in forget.iter().enumerate() {
+        authorize(&verifier, token).await.unwrap();
+        let asked = world.issuer.introspections();
+        authorize(&verifier, token).await.unwrap();
+        assert_eq!(world.issuer.introspections(), asked, "{index}: held");
+        verifier.evict_user("somebody else");
+        verifier.evict_token_id("something else");
+        forget();
+        authorize(&verifier, token).await.unwrap();
+        assert_eq!(world.issuer.introspections(), asked + 1, "{index}: forgotten");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_from_before_an_eviction_is_not_kept() {
+    let world = World::new().await;
+    let verifier = world.verifier();
+    let held = world.issuer.hold(Endpoint::Introspection);
+    let asking = tokio::spawn({
+        let (verifier, token) = (verifier.clone(), world.token.to_string());
+        async move { status(&authorize(&verifier, &token).await) }
+    });
+    world.issuer.asked(Endpoint::Introspection, 1).await;
+    verifier.evict_user(&world.admin.id());
+    drop(held);
+    assert_eq!(asking.await.unwrap(), 200);
+    world.token.revoke();
+    assert_eq!(status(&authorize(&verifier, &world.token).await), 401, "asked anew");
+}
+
+#[tokio::test]
+async fn verdicts_in_use_are_renewed_ahead_where_asked_for() {
+    let world = World::new().await;
+    let timed = Timed::new(world.builder().refresh_ahead(SECOND * 10));
+    authorize(&timed.verifier, &world.token).await.unwrap();
+    timed.advance(SECOND * 52);
+    authorize(&timed.verifier, &world.token).await.unwrap();
+    world.issuer.asked(Endpoint::Introspection, 2).await;
+    while timed.verifier.stats().active < 2 {
+        tokio::task::yield_now().await;
+    }
+    timed.advance(SECOND * 20);
+    authorize(&timed.verifier, &world.token).await.unwrap();
+    assert_eq!(world.issuer.introspections(), 2, "nobody waited after the first");
+}
+
+#[tokio::test]
+async fn stale_verdicts_serve_only_where_chosen_bounded_and_never_past_the_tokens_end() {
+    let world = World::new().await;
+    let strict = Timed::new(world.builder());
+    let lenient = Timed::new(world.builder().serve_stale_on_error(SECOND * 120));
+    let short = world.admin.access_token().for_project(&world.project).lifetime(SECOND * 90).issue();
+    for timed in [&strict, &lenient] {
+        authorize(&timed.verifier, &world.token).await.unwrap();
+        authorize(&timed.verifier, &short).await.unwrap();
+    }
+    world.issuer.stop().await;
+    for timed in [&strict, &lenient] {
+        timed.advance(SECOND * 70);
+    }
+    assert_eq!(status(&authorize(&strict.verifier, &world.token).await), 503);
+    assert_eq!(status(&authorize(&lenient.verifier, &world.token).await), 200);
+    assert_eq!(status(&authorize(&lenient.verifier, &short).await), 200);
+    let now = Requirement::any_caller().fresh_within(Duration::ZERO);
+    assert_eq!(status(&require(&lenient.verifier, &world.token, &now).await), 503);
+    lenient.advance(SECOND * 25);
+    assert_eq!(status(&authorize(&lenient.verifier, &short).await), 503, "past its end");
+    lenient.advance(SECOND * 90);
+    assert_eq!(status(&authorize(&lenient.verifier, &world.token).await), 503, "past the bound");
+    world.issuer.resume().await;
+    world.token.revoke();
+    let refused = async { while status(&authorize(&lenient.verifier, &world.token).await) != 401 {} };
+    tokio::time::timeout(SECOND * 10, refused).await.unwrap();
+}

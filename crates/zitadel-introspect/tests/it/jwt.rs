@@ -1,0 +1,300 @@
+//! JWTs, read without asking.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::{Value, json};
+use zitadel_introspect::{InvalidToken, Issuer, Reason, Requirement, Verifier};
+use zitadel_introspect_testkit::{Algorithm, Endpoint, Fault, Profile, Token};
+
+use crate::setup::{World, authorize, reason, require, status};
+
+fn local(world: &World) -> Verifier {
+    let issuer = Issuer::parse(&world.issuer.url()).unwrap();
+    Verifier::jwt_builder_without_revocation(issuer, world.project.id()).build().unwrap()
+}
+
+fn auto(world: &World) -> Verifier {
+    world.builder().verify_jwts_locally_without_revocation(world.project.id()).build().unwrap()
+}
+
+fn jwt(world: &World) -> Token {
+    let request = world.admin.access_token().for_project(&world.project).jwt();
+    request.scopes("urn:zitadel:iam:org:projects:roles").issue()
+}
+
+fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+}
+
+/// Claims of a token that passes, to be broken one by one.
+fn good_claims(world: &World) -> Value {
+    json!({
+        "iss": world.issuer.url(), "sub": "7", "aud": [world.project.id()], "exp": now() + 600, "iat": now(),
+        "nbf": now(), "jti": "V2_1-at_2",
+    })
+}
+
+fn good_header(world: &World) -> Value {
+    json!({"alg": "RS256", "kid": world.issuer.signing_key_id(), "typ": "JWT"})
+}
+
+#[tokio::test]
+async fn every_kind_of_key_verifies_without_a_question() {
+    let world = World::new().await;
+    for algorithm in [Algorithm::Rs256, Algorithm::Es256, Algorithm::Es384, Algorithm::EdDsa] {
+        world.issuer.rotate_key(algorithm);
+        for verifier in [local(&world), auto(&world)] {
+            let caller = require(&verifier, &jwt(&world), &Requirement::role("admin")).await.unwrap();
+            assert_eq!(caller.claims().subject(), Some(&*world.admin.id()), "{algorithm:?}");
+        }
+    }
+    assert_eq!(world.issuer.introspections(), 0);
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_used_is_skipped_and_the_others_serve() {
+    let world = World::new().await;
+    let verifier = local(&world);
+    let rsa = jwt(&world);
+    world.issuer.rotate_key(Algorithm::Es512);
+    assert_eq!(status(&authorize(&verifier, &rsa).await), 200);
+    let skipped = reason(authorize(&verifier, &jwt(&world)).await);
+    assert!(matches!(skipped, Reason::InvalidToken(InvalidToken::BadSignature)));
+}
+
+#[tokio::test]
+async fn opaque_tokens_are_asked_about_or_refused() {
+    let world = World::new().await;
+    assert_eq!(status(&authorize(&auto(&world), &world.token).await), 200);
+    assert_eq!(world.issuer.introspections(), 1);
+    assert_eq!(status(&authorize(&local(&world), &world.token).await), 401);
+    assert_eq!(world.issuer.introspections(), 1);
+}
+
+#[tokio::test]
+async fn roles_are_those_of_the_configured_project_only() {
+    let world = World::new().await;
+    let other = world.issuer.project("other");
+    other.add_role("boss");
+    world.admin.grant(&other, ["boss"]);
+    let request = world.admin.access_token().for_project(&world.project).for_project(&other).jwt();
+    let token = request.scopes("urn:zitadel:iam:org:projects:roles").issue();
+    let verifier = local(&world);
+    assert_eq!(status(&require(&verifier, &token, &Requirement::role("admin")).await), 200);
+    assert_eq!(status(&require(&verifier, &token, &Requirement::role("boss")).await), 403);
+    // A generic claim that an Action might add grants nothing either.
+    let mut claims = good_claims(&world);
+    claims["urn:zitadel:iam:org:project:roles"] = json!({"boss": {"1": "x"}});
+    let forged = world.issuer.forge(&good_header(&world), &claims);
+    assert_eq!(status(&authorize(&verifier, &forged).await), 200);
+    assert_eq!(status(&require(&verifier, &forged, &Requirement::role("boss")).await), 403);
+}
+
+#[tokio::test]
+async fn id_tokens_and_other_jwts_are_no_access_tokens() {
+    let world = World::new().await;
+    let ada = world.issuer.person("ada", Profile::default());
+    let web = world.project.web_app("web").jwt_access_tokens(true);
+    let login = ada.log_in(&web, "openid");
+    let verifier = local(&world);
+    assert_eq!(status(&authorize(&verifier, &login.access_token).await), 200);
+    let refused = reason(authorize(&verifier, &login.id_token).await);
+    assert!(matches!(refused, Reason::InvalidToken(InvalidToken::NotAnAccessToken)));
+    for (name, value) in [
+        ("azp", json!("x")),
+        ("nonce", json!("x")),
+        ("at_hash", json!("x")),
+        ("sid", json!("x")),
+        ("events", json!({})),
+    ] {
+        let mut claims = good_claims(&world);
+        claims[name] = value;
+        let forged = world.issuer.forge(&good_header(&world), &claims);
+        assert_eq!(status(&authorize(&verifier, &forged).await), 401, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn claims_that_are_wrong_or_missing_are_the_tokens_fault() {
+    let world = World::new().await;
+    let verifier = local(&world);
+    let check = async |change: &dyn Fn(&mut Value)| {
+        let mut claims = good_claims(&world);
+        change(&mut claims);
+        status(&authorize(&verifier, &world.issuer.forge(&good_header(&world), &claims)).await)
+    };
+    assert_eq!(check(&|_| {}).await, 200);
+    let remove =
+        |name: &'static str| move |claims: &mut Value| drop(claims.as_object_mut().unwrap().remove(name));
+    for name in ["iss", "aud", "exp", "jti"] {
+        assert_eq!(check(&remove(name)).await, 401, "{name} is missing");
+    }
+    for (name, value) in [
+        ("iss", json!("https://evil.example")),
+        ("iss", json!(format!("{}/", world.issuer.url()))),
+        ("aud", json!(["another"])),
+        ("aud", json!(7)),
+        ("exp", json!(now() - 1)),
+        ("exp", json!("never")),
+        ("nbf", json!(now() + 90)),
+        ("nbf", json!("never")),
+        ("sub", json!(7)),
+    ] {
+        assert_eq!(check(&|claims| claims[name] = value.clone()).await, 401, "{name}: {value}");
+    }
+    assert_eq!(world.issuer.introspections(), 0);
+}
+
+#[tokio::test]
+async fn headers_cannot_choose_algorithm_or_key() {
+    let world = World::new().await;
+    let verifier = local(&world);
+    let check = async |name: &str, value: Value| {
+        let mut header = good_header(&world);
+        header[name] = value;
+        status(&authorize(&verifier, &world.issuer.forge(&header, &good_claims(&world))).await)
+    };
+    for algorithm in ["none", "None", "HS256", "RS384", "PS256", "ES256", "EdDSA", ""] {
+        assert_eq!(check("alg", json!(algorithm)).await, 401, "{algorithm}");
+    }
+    for kind in ["dpop+jwt", "logout+jwt", ""] {
+        assert_eq!(check("typ", json!(kind)).await, 401, "{kind}");
+    }
+    assert_eq!(check("typ", json!("at+jwt")).await, 200);
+    assert_eq!(check("crit", json!(["b64"])).await, 401);
+    assert_eq!(check("kid", json!("unknown")).await, 401);
+    assert_eq!(check("kid", json!(7)).await, 401);
+    // Keys and addresses in a token are not looked at.
+    let requests = world.issuer.requests(Endpoint::Keys);
+    for name in ["jku", "x5u"] {
+        assert_eq!(check(name, json!(format!("{}/evil", world.issuer.url()))).await, 200, "{name}");
+    }
+    assert_eq!(check("jwk", json!({"kty": "oct", "k": "AAAA"})).await, 200);
+    assert_eq!(world.issuer.requests(Endpoint::Keys), requests);
+}
+
+#[tokio::test]
+async fn a_changed_byte_anywhere_refuses_the_token() {
+    let world = World::new().await;
+    let verifier = local(&world);
+    let good = jwt(&world).to_string();
+    assert_eq!(status(&authorize(&verifier, &good).await), 200);
+    for at in (0..good.len()).step_by(7) {
+        let mut bytes = good.clone().into_bytes();
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        let changed = String::from_utf8(bytes).unwrap();
+        assert_ne!(status(&authorize(&verifier, &changed).await), 200, "byte {at}");
+    }
+    for cut in ["", ".", "..", "a.b.c", &good[..good.len() - 4], &format!("{good}.x"), &good.replace('.', "")]
+    {
+        assert_ne!(status(&authorize(&verifier, cut).await), 200, "{cut:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_key_is_fetched_once_for_all_and_not_in_a_storm() {
+    let world = World::new().await;
+    let verifier = local(&world);
+    assert_eq!(status(&authorize(&verifier, &jwt(&world)).await), 200);
+    assert_eq!(world.issuer.requests(Endpoint::Keys), 1);
+    for number in 0..50 {
+        let header = json!({"alg": "RS256", "kid": format!("unknown-{number}"), "typ": "JWT"});
+        let forged = world.issuer.forge(&header, &good_claims(&world));
+        assert_eq!(status(&authorize(&verifier, &forged).await), 401);
+    }
+    assert_eq!(world.issuer.requests(Endpoint::Keys), 1, "within the cool-down");
+}
+
+#[tokio::test]
+async fn a_rotated_key_is_found_after_the_cool_down() {
+    let world = World::new().await;
+    let ahead = Arc::new(AtomicI64::new(0));
+    let issuer = Issuer::parse(&world.issuer.url()).unwrap();
+    let verifier = Verifier::jwt_builder_without_revocation(issuer, world.project.id());
+    let verifier = verifier.clock_ahead(Arc::clone(&ahead)).build().unwrap();
+    assert_eq!(status(&authorize(&verifier, &jwt(&world)).await), 200);
+    world.issuer.rotate_key(Algorithm::Es256);
+    ahead.store(10_000, Ordering::SeqCst);
+    let tokens: Vec<_> = (0..10).map(|_| jwt(&world).to_string()).collect();
+    for token in &tokens {
+        assert_eq!(status(&authorize(&verifier, token).await), 200);
+    }
+    assert_eq!(world.issuer.requests(Endpoint::Keys), 2);
+}
+
+#[tokio::test]
+async fn known_keys_serve_while_new_ones_cannot_be_fetched() {
+    let world = World::new().await;
+    let ahead = Arc::new(AtomicI64::new(0));
+    let issuer = Issuer::parse(&world.issuer.url()).unwrap();
+    let verifier = Verifier::jwt_builder_without_revocation(issuer, world.project.id());
+    let verifier = verifier.clock_ahead(Arc::clone(&ahead)).build().unwrap();
+    assert_eq!(status(&authorize(&verifier, &jwt(&world)).await), 200);
+    world.issuer.inject(Fault::status(500).on(Endpoint::Keys));
+    ahead.store(400_000, Ordering::SeqCst);
+    assert_eq!(status(&authorize(&verifier, &jwt(&world)).await), 200, "old keys are renewed behind");
+    world.issuer.asked(Endpoint::Keys, 2).await;
+    assert_eq!(status(&authorize(&verifier, &jwt(&world)).await), 200);
+    world.issuer.rotate_key(Algorithm::Es256);
+    ahead.store(500_000, Ordering::SeqCst);
+    assert_eq!(status(&authorize(&verifier, &jwt(&world)).await), 503, "no verdict, and no blame");
+}
+
+#[tokio::test]
+async fn local_reading_cannot_see_revocation_and_freshness_can() {
+    let world = World::new().await;
+    let verifier = auto(&world);
+    let token = jwt(&world);
+    token.revoke();
+    assert_eq!(status(&authorize(&verifier, &token).await), 200);
+    let fresh = Requirement::any_caller().fresh_within(Duration::from_secs(60));
+    assert_eq!(status(&require(&verifier, &token, &fresh).await), 401);
+    assert_eq!(status(&authorize(&verifier, &token).await), 401, "once known, it is not read again");
+}
+
+#[tokio::test]
+async fn the_issuer_confirms_local_verdicts_in_the_background() {
+    let world = World::new().await;
+    let ahead = Arc::new(AtomicI64::new(0));
+    let builder = world.builder().verify_jwts_locally_without_revocation(world.project.id());
+    let builder =
+        builder.confirm_local_verdicts_within(Duration::from_secs(10)).clock_ahead(Arc::clone(&ahead));
+    let verifier = builder.build().unwrap();
+    let token = jwt(&world);
+    token.revoke();
+    assert_eq!(status(&authorize(&verifier, &token).await), 200, "read locally");
+    while verifier.stats().inactive < 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(status(&authorize(&verifier, &token).await), 401, "the issuer's word has come");
+    // Without that word a caller waits for it in the end.
+    let unconfirmed = jwt(&world);
+    world.issuer.inject(Fault::status(500));
+    assert_eq!(status(&authorize(&verifier, &unconfirmed).await), 200);
+    ahead.store(11_000, Ordering::SeqCst);
+    assert_eq!(status(&authorize(&verifier, &unconfirmed).await), 503);
+}
+
+#[tokio::test]
+async fn a_role_that_a_jwt_lacks_is_asked_for_before_a_denial() {
+    let world = World::new().await;
+    let token = jwt(&world);
+    world.admin.grant(&world.project, ["viewer"]);
+    assert_eq!(status(&require(&auto(&world), &token, &Requirement::role("viewer")).await), 200);
+    assert_eq!(status(&require(&local(&world), &token, &Requirement::role("viewer")).await), 403);
+}
+
+#[tokio::test]
+async fn the_start_check_of_a_local_verifier_fetches_the_keys() {
+    let world = World::new().await;
+    local(&world).check().await.unwrap();
+    assert_eq!(world.issuer.requests(Endpoint::Keys), 1);
+    world.issuer.stop().await;
+    assert!(local(&world).check().await.is_err());
+}
