@@ -83,12 +83,12 @@ impl Verdicts {
         }
         let not_before = max_age.map(|max_age| now.instant.checked_sub(max_age).unwrap_or(now.instant));
         let outcome = self.ask(token, key, not_before).await;
-        match (&outcome, stale) {
-            (Err(_), Some(held)) if max_age.is_none() && held.claims.check_times(now.wall).is_ok() => {
+        match (outcome, stale) {
+            (Err(_), Some(held)) if max_age.is_none() && self.serves_stale(&held, now) => {
                 self.counters.stale.count();
                 Ok(Found::Good(held))
             }
-            _ => outcome,
+            (outcome, _) => outcome,
         }
     }
 
@@ -178,6 +178,13 @@ impl Verdicts {
         let unconfirmed = held.is_local
             && self.settings.confirm_within.is_some_and(|within| held.age(now.instant) >= within);
         !unconfirmed && !self.cache.is_lapsed(held, now.instant) && held.is_within(max_age, now.instant)
+    }
+
+    /// A verdict of the issuer's own that is past its time, but not past the bound that the operator chose, nor
+    /// past the token's end.
+    fn serves_stale(&self, held: &Held, now: Now) -> bool {
+        let is_lapsed = self.cache.is_lapsed(held, now.instant);
+        is_lapsed && !held.is_local && held.claims.check_times(now.wall).is_ok()
     }
 
     fn hit(self: &Arc<Self>, token: &AccessToken, key: Key, held: Arc<Held>, now: Now) -> Found {
