@@ -14,7 +14,11 @@ const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// Always a well-formed `b64token` of RFC 6750 of at most 16 KiB; compared whole and exactly. Cheap to
 /// clone. The bytes are wiped when the last clone is dropped, and never printed.
 #[derive(Clone)]
-pub struct AccessToken(Arc<[u8]>);
+pub struct AccessToken {
+    /// In words, not bytes: wiping is a write for each, and this code runs at each request.
+    words: Arc<[u64]>,
+    length: usize,
+}
 
 impl AccessToken {
     /// Takes the token from all `Authorization` fields of a request.
@@ -42,20 +46,37 @@ impl AccessToken {
         let token = trim_spaces_start(rest);
         let separated = token.len() < rest.len();
         if separated && token.len() <= MAX_TOKEN_BYTES && is_b64token(token) {
-            Ok(Self(token.into()))
+            Ok(Self::new(token))
         } else {
             Err(Reason::MalformedToken)
         }
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &bytemuck::cast_slice(&self.words)[..self.length]
+    }
+
+    fn new(token: &[u8]) -> Self {
+        let (whole, rest) = token.as_chunks::<8>();
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        let last = (!rest.is_empty()).then_some(u64::from_ne_bytes(last));
+        let mut words: Arc<[u64]> = std::iter::repeat_n(0, token.len().div_ceil(8)).collect();
+        if let Some(own) = Arc::get_mut(&mut words) {
+            for (word, chunk) in own.iter_mut().zip(whole) {
+                *word = u64::from_ne_bytes(*chunk);
+            }
+            if let (Some(word), Some(last)) = (own.last_mut(), last) {
+                *word = last;
+            }
+        }
+        Self { words, length: token.len() }
     }
 
     /// A token that no issuer ever gave out, to ask about when only the asking matters.
     pub(crate) fn never_issued() -> Self {
         let (left, right) = (crate::random::u64(), crate::random::u64());
-        Self(format!("check-{left:016x}{right:016x}").into_bytes().into())
+        Self::new(format!("check-{left:016x}{right:016x}").as_bytes())
     }
 }
 
@@ -67,8 +88,8 @@ impl fmt::Debug for AccessToken {
 
 impl Drop for AccessToken {
     fn drop(&mut self) {
-        if let Some(bytes) = Arc::get_mut(&mut self.0) {
-            bytes.zeroize();
+        if let Some(words) = Arc::get_mut(&mut self.words) {
+            words.zeroize();
         }
     }
 }
@@ -91,10 +112,11 @@ fn is_scheme_byte(byte: u8) -> bool {
 }
 
 fn is_b64token(token: &[u8]) -> bool {
+    let end = token.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
+    // Without a branch for each byte: this is read at each request.
     let is_token_byte =
-        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
-    let end = token.iter().position(|byte| !is_token_byte(byte)).unwrap_or(token.len());
-    end > 0 && token[end..].iter().all(|byte| *byte == b'=')
+        |byte: u8| byte.is_ascii_alphanumeric() | matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
+    end > 0 && token[..end].iter().fold(true, |good, byte| good & is_token_byte(*byte))
 }
 
 #[cfg(test)]

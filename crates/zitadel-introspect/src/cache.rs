@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
+use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
 use quick_cache::{UnitWeighter, sync::DefaultLifecycle};
 
 use crate::{bearer::AccessToken, claims::Claims, clock::Now, error::InvalidToken, names::OrganizationId};
@@ -24,12 +24,13 @@ pub(crate) struct Key([u8; 32]);
 
 /// A good verdict.
 #[derive(Debug)]
+#[repr(C)] // what is read at each request stands together, at the beginning
 pub(crate) struct Held {
-    pub(crate) claims: Claims,
     /// When the question was sent to which this is the answer.
     pub(crate) asked_at: Instant,
     /// Made by reading the token ourselves: it says nothing about revocation.
     pub(crate) is_local: bool,
+    pub(crate) claims: Claims,
     /// When the issuer was last asked because a requirement was not met.
     denial_asked_at: Mutex<Option<Instant>>,
     renewing: AtomicBool,
@@ -84,7 +85,7 @@ type Bounded<V> = quick_cache::sync::Cache<
 impl Held {
     pub(crate) fn new(claims: Claims, asked_at: Instant, is_local: bool) -> Self {
         let (denial_asked_at, renewing) = (Mutex::new(None), AtomicBool::new(false));
-        Self { claims, asked_at, is_local, denial_asked_at, renewing }
+        Self { asked_at, is_local, claims, denial_asked_at, renewing }
     }
 
     pub(crate) fn age(&self, now: Instant) -> Duration {
@@ -142,21 +143,26 @@ impl Cache {
     }
 
     pub(crate) fn key(&self, token: &AccessToken) -> Key {
-        const STACK: usize = 512;
-        let (identity, token) = (&self.identity, token.as_bytes());
-        let digest = if token.len() <= STACK - identity.len() {
-            // In one piece: much cheaper than a context, and most tokens are short.
-            let mut buffer = [0; STACK];
-            buffer[..identity.len()].copy_from_slice(identity);
-            buffer[identity.len()..identity.len() + token.len()].copy_from_slice(token);
-            digest(&SHA256, &buffer[..identity.len() + token.len()])
-        } else {
-            let mut context = Context::new(&SHA256);
-            context.update(identity);
-            context.update(token);
-            context.finish()
+        // In one piece on the stack: much cheaper than a context, and most tokens are short.
+        let digest = match token.as_bytes().len() {
+            0..=480 => self.digest::<512>(token),
+            481..=2016 => self.digest::<2048>(token),
+            _ => {
+                let mut context = Context::new(&SHA256);
+                context.update(&self.identity);
+                context.update(token.as_bytes());
+                context.finish()
+            }
         };
         Key(digest.as_ref().try_into().unwrap_or_default())
+    }
+
+    fn digest<const STACK: usize>(&self, token: &AccessToken) -> Digest {
+        let (identity, token) = (&self.identity, token.as_bytes());
+        let mut buffer = [0; STACK];
+        buffer[..identity.len()].copy_from_slice(identity);
+        buffer[identity.len()..identity.len() + token.len()].copy_from_slice(token);
+        digest(&SHA256, &buffer[..identity.len() + token.len()])
     }
 
     /// A verdict that still stands. A good one also when it is older than its time, if `stale_for` says so.
@@ -176,7 +182,12 @@ impl Cache {
 
     /// A token that was good and is not over by its own word.
     pub(crate) fn knew_as_good(&self, key: &Key, now: Now) -> bool {
-        self.good.peek(key).is_some_and(|held| held.claims.check_times(now.wall).is_ok())
+        self.good.peek(key).is_some_and(|held| held.claims.check_times(now.wall()).is_ok())
+    }
+
+    #[inline]
+    pub(crate) fn held(&self, key: &Key) -> Option<Arc<Held>> {
+        self.good.get(key)
     }
 
     /// Whether the verdict is past its time.
@@ -261,8 +272,8 @@ fn bounded<V: Clone>(capacity: usize) -> Bounded<V> {
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+        let first = self.0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        state.write_u64(first);
     }
 }
 

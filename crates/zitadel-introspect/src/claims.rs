@@ -22,7 +22,7 @@ use self::{
     members::{Flag, NumericDate, OneOrMany},
     roles::{ROLES, project_of},
 };
-use crate::{error::InvalidToken, names::ProjectId};
+use crate::{clock::Now, error::InvalidToken, names::ProjectId};
 
 const METADATA: &str = "urn:zitadel:iam:user:metadata";
 
@@ -34,20 +34,21 @@ const NOT_BEFORE_LEEWAY: i64 = 60;
 /// Typed where ZITADEL defines a claim; every other claim is reachable by [`Claims::get`] and
 /// [`Claims::deserialize`]. A claim of an unexpected type reads as absent.
 #[derive(Clone, PartialEq, Eq)]
+#[repr(C)] // what is read at each request stands together, at the beginning
 pub struct Claims {
+    expires_at: Option<i64>,
+    roles: RoleGrants,
     document: Box<str>,
     issuer: Option<String>,
     subject: Option<String>,
     audience: Vec<String>,
     scope: Option<String>,
-    expires_at: Option<i64>,
     not_before: Option<i64>,
     issued_at: Option<i64>,
-    roles: RoleGrants,
-    project_roles: BTreeMap<ProjectId, RoleGrants>,
+    project_roles: Box<[(ProjectId, RoleGrants)]>,
     metadata: BTreeMap<String, Vec<u8>>,
-    texts: BTreeMap<&'static str, String>,
-    times: BTreeMap<&'static str, i64>,
+    texts: Box<[(&'static str, Box<str>)]>,
+    times: Box<[(&'static str, i64)]>,
     email_verified: bool,
     phone_number_verified: bool,
     methods: Vec<String>,
@@ -93,7 +94,7 @@ impl Claims {
         let active = members.checked::<bool>("active")?.ok_or(Broken("active"))?;
         let mut claims = Self::read(&members)?;
         if let Some(project) = project {
-            claims.roles = claims.project_roles.get(project).cloned().unwrap_or_default();
+            claims.roles = claims.project_roles(project.as_str()).cloned().unwrap_or_default();
         }
         drop(members);
         claims.document = document.into_boxed_str();
@@ -104,7 +105,7 @@ impl Claims {
     /// generic role claim, and another project's roles are never ours.
     pub(crate) fn from_jwt(document: &str, project: &ProjectId) -> Result<Self, Broken> {
         let mut claims = Self::read(&Members::read(document).ok_or(Broken("the document"))?)?;
-        claims.roles = claims.project_roles.get(project).cloned().unwrap_or_default();
+        claims.roles = claims.project_roles(project.as_str()).cloned().unwrap_or_default();
         claims.document = document.into();
         Ok(claims)
     }
@@ -113,14 +114,15 @@ impl Claims {
         let date = |name| members.checked::<NumericDate>(name);
         let flag = |name| Ok(members.lenient::<Flag>(name)?.is_some_and(|flag| flag.is_true()));
         let list = |name| Ok(members.lenient::<Vec<String>>(name)?.unwrap_or_default());
-        let mut texts = BTreeMap::new();
+        let mut texts = Vec::new();
         for name in TEXTS {
-            texts.extend(members.lenient::<String>(name)?.map(|text| (name, text)));
+            texts.extend(members.lenient::<Box<str>>(name)?.map(|text| (name, text)));
         }
-        let mut times = BTreeMap::new();
+        let mut times = Vec::new();
         for name in TIMES {
             times.extend(members.lenient::<NumericDate>(name)?.map(|date| (name, date.floor())));
         }
+        let roles = members.get(ROLES)?.map(RoleGrants::read).transpose()?.unwrap_or_default();
         Ok(Self {
             document: Box::default(),
             issuer: members.checked("iss")?,
@@ -130,11 +132,11 @@ impl Claims {
             expires_at: date("exp")?.map(|date| date.floor()),
             not_before: date("nbf")?.map(|date| date.ceil()),
             issued_at: date("iat")?.map(|date| date.floor()),
-            roles: members.get(ROLES)?.map(RoleGrants::read).transpose()?.unwrap_or_default(),
-            project_roles: project_roles(members)?,
+            project_roles: project_roles(members, &roles)?,
+            roles,
             metadata: members.get(METADATA)?.map(metadata).transpose()?.unwrap_or_default(),
-            texts,
-            times,
+            texts: texts.into(),
+            times: times.into(),
             email_verified: flag("email_verified")?,
             phone_number_verified: flag("phone_number_verified")?,
             methods: list("amr")?,
@@ -164,9 +166,14 @@ impl Claims {
         Ok(())
     }
 
+    /// Whether `exp` has come. What began once does not begin again: `nbf` is checked when a verdict is made.
+    pub(crate) fn has_expired(&self, now: Now) -> bool {
+        self.expires_at.is_some_and(|end| end <= now.wall())
+    }
+
     /// Whether the user belongs to an organization, or has a role that it granted.
     pub(crate) fn is_of_organization(&self, id: &str) -> bool {
-        self.organization_id() == Some(id) || self.roles.iter().any(|(_, grants)| grants.contains_key(id))
+        self.organization_id() == Some(id) || self.roles.is_from(id)
     }
 
     /// `sub`: the user's id.
@@ -219,13 +226,13 @@ impl Claims {
     /// `auth_time`: when the person logged in.
     #[must_use]
     pub fn authenticated_at(&self) -> Option<SystemTime> {
-        self.times.get("auth_time").copied().map(system_time)
+        self.time("auth_time")
     }
 
     /// `updated_at`: when the profile changed last.
     #[must_use]
     pub fn updated_at(&self) -> Option<SystemTime> {
-        self.times.get("updated_at").copied().map(system_time)
+        self.time("updated_at")
     }
 
     /// `jti`: the token's id; for a personal access token the id shown in the Console.
@@ -388,7 +395,7 @@ impl Claims {
     /// Roles on a project by its id, where the token speaks of it.
     #[must_use]
     pub fn project_roles(&self, project: &str) -> Option<&RoleGrants> {
-        self.project_roles.get(project)
+        self.project_roles.iter().find_map(|(own, grants)| (own.as_str() == project).then_some(grants))
     }
 
     /// The user's metadata, decoded; values are bytes. Entries that are not Base64 are left out.
@@ -421,7 +428,11 @@ impl Claims {
     }
 
     fn text(&self, name: &str) -> Option<&str> {
-        self.texts.get(name).map(String::as_str)
+        self.texts.iter().find_map(|(own, text)| (*own == name).then_some(&**text))
+    }
+
+    fn time(&self, name: &str) -> Option<SystemTime> {
+        self.times.iter().find_map(|(own, seconds)| (*own == name).then(|| system_time(*seconds)))
     }
 }
 
@@ -437,16 +448,21 @@ impl fmt::Debug for Claims {
     }
 }
 
-fn project_roles(members: &Members<'_>) -> Result<BTreeMap<ProjectId, RoleGrants>, Broken> {
-    let mut all = BTreeMap::new();
+/// Each project's claim; one that says the same as the generic one shares its block.
+fn project_roles(
+    members: &Members<'_>,
+    generic: &RoleGrants,
+) -> Result<Box<[(ProjectId, RoleGrants)]>, Broken> {
+    let mut all = Vec::new();
     for (name, raw) in members.iter() {
         let Some(project) = project_of(name) else { continue };
         if members.repeats(name) {
             return Err(Broken(ROLES));
         }
-        all.insert(project, RoleGrants::read(raw)?);
+        let grants = RoleGrants::read(raw)?;
+        all.push((project, if grants == *generic { generic.clone() } else { grants }));
     }
-    Ok(all)
+    Ok(all.into())
 }
 
 fn metadata(raw: &RawValue) -> Result<BTreeMap<String, Vec<u8>>, Broken> {

@@ -14,12 +14,20 @@ pub(crate) struct Clock {
     ahead_millis: Option<Arc<AtomicI64>>,
 }
 
-/// One reading of both.
+/// One reading of the clock that is never set; the wall clock is read when it is needed, which costs as much.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Now {
-    /// Unix seconds.
-    pub(crate) wall: i64,
     pub(crate) instant: Instant,
+    ahead_millis: i64,
+}
+
+impl Now {
+    /// Unix seconds.
+    pub(crate) fn wall(self) -> i64 {
+        let distance = Duration::from_millis(self.ahead_millis.unsigned_abs());
+        let machine = SystemTime::now();
+        unix_seconds(if self.ahead_millis < 0 { machine - distance } else { machine + distance })
+    }
 }
 
 impl Clock {
@@ -29,21 +37,13 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Now {
-        match &self.ahead_millis {
-            None => Now { wall: unix_seconds(SystemTime::now()), instant: Instant::now() },
-            Some(millis) => moved(millis.load(Ordering::SeqCst)),
-        }
-    }
-}
-
-fn moved(millis: i64) -> Now {
-    let distance = Duration::from_millis(millis.unsigned_abs());
-    let (wall, instant) = (SystemTime::now(), Instant::now());
-    if millis < 0 {
-        let instant = instant.checked_sub(distance).unwrap_or(instant);
-        Now { wall: unix_seconds(wall - distance), instant }
-    } else {
-        Now { wall: unix_seconds(wall + distance), instant: instant + distance }
+        let instant = Instant::now();
+        let Some(millis) = &self.ahead_millis else { return Now { instant, ahead_millis: 0 } };
+        let ahead_millis = millis.load(Ordering::SeqCst);
+        let distance = Duration::from_millis(ahead_millis.unsigned_abs());
+        let moved =
+            if ahead_millis < 0 { instant.checked_sub(distance) } else { instant.checked_add(distance) };
+        Now { instant: moved.unwrap_or(instant), ahead_millis }
     }
 }
 

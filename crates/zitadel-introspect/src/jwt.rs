@@ -90,7 +90,7 @@ impl LocalJwts {
             Claims::from_jwt(document, &self.project).map_err(|Broken(_)| InvalidToken::Malformed)?;
         let audience = self.audience.as_deref().unwrap_or(self.project.as_str());
         claims.check_origin(&self.issuer, Some(audience))?;
-        claims.check_times(now.wall)?;
+        claims.check_times(now.wall())?;
         Ok(claims)
     }
 }

@@ -1,12 +1,14 @@
 //! Names that must not be mistaken for one another.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
+
+use compact_str::CompactString;
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Cow<'static, str>);
+        pub struct $name(CompactString);
 
         impl $name {
             /// The name as text.
@@ -18,13 +20,13 @@ macro_rules! name {
 
         impl From<&'static str> for $name {
             fn from(name: &'static str) -> Self {
-                Self(Cow::Borrowed(name))
+                Self(CompactString::const_new(name))
             }
         }
 
         impl From<String> for $name {
             fn from(name: String) -> Self {
-                Self(Cow::Owned(name))
+                Self(CompactString::from(name))
             }
         }
 

@@ -147,6 +147,10 @@ impl Requirement {
         self.fresh_within.into_iter().chain(other.fresh_within).min()
     }
 
+    pub(crate) fn is_met(&self, claims: &Claims) -> bool {
+        self.rule.is_met(claims)
+    }
+
     /// Names the first thing that is missing.
     pub(crate) fn check(&self, claims: &Claims) -> Result<(), Reason> {
         self.rule.check(claims)
@@ -154,26 +158,33 @@ impl Requirement {
 }
 
 impl Rule {
-    fn check(&self, claims: &Claims) -> Result<(), Reason> {
+    fn is_met(&self, claims: &Claims) -> bool {
         match self {
             Self::Role { role, organization, project } => {
                 let grants = match project {
                     Some(project) => claims.project_roles(project.as_str()),
                     None => Some(claims.roles()),
                 };
-                let has = grants.is_some_and(|grants| has_role(grants, role, organization.as_ref()));
-                has.then_some(()).ok_or_else(|| Reason::MissingRole { role: role.clone() })
+                grants.is_some_and(|grants| has_role(grants, role, organization.as_ref()))
             }
-            Self::Scope(scope) => claims
-                .has_scope(scope.as_str())
-                .then_some(())
-                .ok_or_else(|| Reason::MissingScope { scope: scope.clone() }),
-            Self::Organization(id) => (claims.organization_id() == Some(id.as_str()))
-                .then_some(())
-                .ok_or(Reason::MissingOrganization),
-            Self::All(rules) => rules.iter().try_for_each(|rule| rule.check(claims)),
-            Self::Any(rules) => check_any(rules, claims),
+            Self::Scope(scope) => claims.has_scope(scope.as_str()),
+            Self::Organization(id) => claims.organization_id() == Some(id.as_str()),
+            Self::All(rules) => rules.iter().all(|rule| rule.is_met(claims)),
+            Self::Any(rules) => rules.iter().any(|rule| rule.is_met(claims)),
         }
+    }
+
+    fn check(&self, claims: &Claims) -> Result<(), Reason> {
+        if self.is_met(claims) {
+            return Ok(());
+        }
+        Err(match self {
+            Self::Role { role, .. } => Reason::MissingRole { role: role.clone() },
+            Self::Scope(scope) => Reason::MissingScope { scope: scope.clone() },
+            Self::Organization(_) => Reason::MissingOrganization,
+            Self::All(rules) => return rules.iter().try_for_each(|rule| rule.check(claims)),
+            Self::Any(rules) => return check_any(rules, claims),
+        })
     }
 
     fn each_role(&mut self, change: &mut impl FnMut(&mut Option<OrganizationId>, &mut Option<ProjectId>)) {

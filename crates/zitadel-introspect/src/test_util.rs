@@ -55,7 +55,7 @@ pub struct TestCaller {
 
 #[derive(Debug, Clone)]
 enum Scripted {
-    Active(Claims),
+    Active(Box<Claims>),
     Unavailable,
 }
 
@@ -74,7 +74,7 @@ impl TestTokens {
     #[must_use]
     pub fn caller(mut self, token: &str, caller: TestCaller) -> Self {
         let claims = caller.into_claims();
-        self.0.insert(token.into(), Scripted::Active(claims));
+        self.0.insert(token.into(), Scripted::Active(Box::new(claims)));
         self
     }
 
@@ -96,7 +96,7 @@ impl TestTokens {
     pub(crate) fn get(&self, token: &AccessToken, now: Now) -> Outcome {
         match self.0.get(token.as_bytes()) {
             Some(Scripted::Active(claims)) => {
-                Ok(Found::Good(Arc::new(Held::new(claims.clone(), now.instant, false))))
+                Ok(Found::Good(Arc::new(Held::new(Claims::clone(claims), now.instant, false))))
             }
             Some(Scripted::Unavailable) => Err(IssuerError::TimedOut),
             None => Ok(Found::Bad(InvalidToken::Inactive)),

@@ -18,6 +18,7 @@ use crate::{
     introspection::{Introspection, Verdict},
     issuer_error::IssuerError,
     jwt::{Jwt, LocalJwts},
+    requirement::Requirement,
     stats::{Counters, Stats},
 };
 
@@ -54,6 +55,25 @@ pub(crate) struct Verdicts {
 }
 
 impl Verdicts {
+    /// A verdict that is held and meets the requirement: the way of nearly all requests.
+    #[inline]
+    pub(crate) fn held(
+        self: &Arc<Self>,
+        token: &AccessToken,
+        requirement: &Requirement,
+        now: Now,
+    ) -> Option<Arc<Held>> {
+        let key = self.cache.key(token);
+        let held = self.cache.held(&key)?;
+        if !self.serves(&held, requirement.max_age(), now) || !requirement.is_met(&held.claims) {
+            return None;
+        }
+        match self.hit(token, key, held, now) {
+            Found::Good(held) => Some(held),
+            Found::Bad(_) => None,
+        }
+    }
+
     /// A verdict on a token that is not older than `max_age`.
     pub(crate) async fn get(
         self: &Arc<Self>,
@@ -184,7 +204,7 @@ impl Verdicts {
     /// past the token's end.
     fn serves_stale(&self, held: &Held, now: Now) -> bool {
         let is_lapsed = self.cache.is_lapsed(held, now.instant);
-        is_lapsed && !held.is_local && held.claims.check_times(now.wall).is_ok()
+        is_lapsed && !held.is_local && held.claims.check_times(now.wall()).is_ok()
     }
 
     fn hit(self: &Arc<Self>, token: &AccessToken, key: Key, held: Arc<Held>, now: Now) -> Found {
@@ -195,10 +215,7 @@ impl Verdicts {
         {
             self.renew_ahead(token, key, &held);
         }
-        match held.claims.check_times(now.wall) {
-            Ok(()) => Found::Good(held),
-            Err(reason) => Found::Bad(reason),
-        }
+        if held.claims.has_expired(now) { Found::Bad(InvalidToken::Expired) } else { Found::Good(held) }
     }
 
     /// Renews a verdict that is in use, without anybody waiting for it.
@@ -327,7 +344,7 @@ impl Verdicts {
             Verdict::Active(claims) => {
                 let checked = claims.check_origin(&self.settings.issuer, self.settings.audience.as_deref());
                 let now = self.clock.now();
-                match checked.and_then(|()| claims.check_times(now.wall)) {
+                match checked.and_then(|()| claims.check_times(now.wall())) {
                     Ok(()) => {
                         let asked_at = sent_at.get().copied().unwrap_or(now.instant);
                         Found::Good(Arc::new(Held::new(*claims, asked_at, false)))

@@ -83,8 +83,12 @@ impl Verifier {
     ) -> Result<Caller, AuthError> {
         let token = AccessToken::from_headers(authorization_fields);
         let token = token.map_err(|reason| self.refuse(reason, None))?;
-        let caller = self.verify(token, requirement.max_age()).await?;
-        caller.meet(requirement).await
+        let token = match self.held(token, requirement) {
+            Ok(caller) => return Ok(caller),
+            Err(token) => token,
+        };
+        // In a box: the long way would make the future of the short one, which is nearly always taken, large.
+        Box::pin(self.verify_and_require(token, requirement)).await
     }
 
     /// Asks the issuer whether it accepts us: introspects a token that never was.
@@ -97,7 +101,7 @@ impl Verifier {
     /// [`IssuerError::Refused`] if the issuer refuses our key or secret, [`IssuerError::OtherIssuer`] if the
     /// discovery document names another issuer, other variants if it cannot be asked.
     pub async fn check(&self) -> Result<(), IssuerError> {
-        let Source::Issuer(verdicts) = &self.0.source else { return Ok(()) };
+        let Some(verdicts) = self.0.source.verdicts() else { return Ok(()) };
         match verdicts.check().await? {
             Some(Found::Good(_)) => {
                 Err(IssuerError::Unusable { problem: "a token that never was is said to be active" })
@@ -124,11 +128,7 @@ impl Verifier {
     /// What the verifier has done so far. The same numbers go to the `metrics` facade once a second.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        match &self.0.source {
-            Source::Issuer(verdicts) => verdicts.stats(),
-            #[cfg(feature = "test-util")]
-            Source::Scripted(_) => Stats::default(),
-        }
+        self.0.source.verdicts().map(|verdicts| verdicts.stats()).unwrap_or_default()
     }
 
     /// Forgets the verdict on one token: the next request with it asks anew.
@@ -136,8 +136,8 @@ impl Verifier {
     /// Text that is no token forgets nothing.
     pub fn evict_token(&self, token: &str) {
         let header = format!("Bearer {token}");
-        if let (Source::Issuer(verdicts), Ok(token)) =
-            (&self.0.source, AccessToken::from_headers([header.as_bytes()]))
+        if let (Some(verdicts), Ok(token)) =
+            (self.0.source.verdicts(), AccessToken::from_headers([header.as_bytes()]))
         {
             verdicts.cache.forget(&verdicts.cache.key(&token), verdicts.clock.now().instant);
         }
@@ -163,7 +163,7 @@ impl Verifier {
 
     /// Forgets everything.
     pub fn evict_all(&self) {
-        if let Source::Issuer(verdicts) = &self.0.source {
+        if let Some(verdicts) = self.0.source.verdicts() {
             verdicts.cache.clear(verdicts.clock.now().instant);
         }
     }
@@ -179,15 +179,37 @@ impl Verifier {
     }
 
     fn evict(&self, what: &Evict<'_>) {
-        if let Source::Issuer(verdicts) = &self.0.source {
+        if let Some(verdicts) = self.0.source.verdicts() {
             verdicts.cache.evict(what, verdicts.clock.now().instant);
         }
+    }
+
+    /// The short way: a verdict that is held and meets the requirement. Else the token comes back.
+    fn held(&self, token: AccessToken, requirement: &Requirement) -> Result<Caller, AccessToken> {
+        let now = self.0.clock.now();
+        let verdicts = self.0.source.verdicts();
+        match verdicts.and_then(|verdicts| verdicts.held(&token, requirement, now)) {
+            Some(held) => Ok(self.caller(held, token, now)),
+            None => Err(token),
+        }
+    }
+
+    async fn verify_and_require(
+        &self,
+        token: AccessToken,
+        requirement: &Requirement,
+    ) -> Result<Caller, AuthError> {
+        self.verify(token, requirement.max_age()).await?.meet(requirement).await
+    }
+
+    fn caller(&self, held: Arc<Held>, token: AccessToken, now: Now) -> Caller {
+        Caller { held, verified_at: now.instant, token, verifier: self.clone() }
     }
 
     async fn verify(&self, token: AccessToken, max_age: Option<Duration>) -> Result<Caller, AuthError> {
         let now = self.0.clock.now();
         let held = self.settle(self.0.source.get(&token, max_age, now).await)?;
-        Ok(Caller { held, verified_at: now.instant, token, verifier: self.clone() })
+        Ok(self.caller(held, token, now))
     }
 
     /// What was found, or why the request is refused.
@@ -285,12 +307,8 @@ impl Caller {
     /// A newer verdict than one that was held already, before it refuses.
     async fn before_denial(&self) -> Option<Found> {
         let is_of_this_request = !self.held.is_local && self.held.asked_at >= self.verified_at;
-        match &self.verifier.0.source {
-            Source::Issuer(verdicts) if !is_of_this_request => {
-                verdicts.before_denial(&self.token, &self.held, verdicts.clock.now()).await
-            }
-            _ => None,
-        }
+        let verdicts = self.verifier.0.source.verdicts().filter(|_| !is_of_this_request)?;
+        verdicts.before_denial(&self.token, &self.held, verdicts.clock.now()).await
     }
 }
 
@@ -314,6 +332,14 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    fn verdicts(&self) -> Option<&Arc<Verdicts>> {
+        match self {
+            Self::Issuer(verdicts) => Some(verdicts),
+            #[cfg(feature = "test-util")]
+            Self::Scripted(_) => None,
+        }
+    }
+
     async fn get(&self, token: &AccessToken, max_age: Option<Duration>, now: Now) -> Outcome {
         match self {
             Self::Issuer(verdicts) => verdicts.get(token, max_age, now).await,

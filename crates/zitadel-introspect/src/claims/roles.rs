@@ -1,6 +1,6 @@
 //! `{role: {organization id: domain}}`, ZITADEL's only shape of a role claim.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
@@ -11,25 +11,30 @@ use crate::names::{OrganizationId, ProjectId, Role};
 pub(crate) const ROLES: &str = "urn:zitadel:iam:org:project:roles";
 
 /// Roles on one project, each with the organizations that granted it.
+// In one block, with short names inside it: a check of a held verdict reads it at each request. Shared, because
+// an answer says the same roles twice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RoleGrants(BTreeMap<Role, BTreeMap<OrganizationId, String>>);
+pub struct RoleGrants(Arc<[(Role, Organizations)]>);
+
+/// Organizations by id, with their primary domains.
+type Organizations = Box<[(OrganizationId, String)]>;
 
 impl RoleGrants {
     /// Whether the role was granted by any organization.
     #[must_use]
     pub fn contains(&self, role: &str) -> bool {
-        self.0.contains_key(role)
+        self.organizations(role).is_some()
     }
 
     /// Whether the role was granted in this organization.
     #[must_use]
     pub fn contains_in(&self, role: &str, organization: &str) -> bool {
-        self.0.get(role).is_some_and(|organizations| organizations.contains_key(organization))
+        self.organizations(role).is_some_and(|organizations| has(organizations, organization))
     }
 
     /// Each role with the organizations that granted it: their ids and primary domains.
-    pub fn iter(&self) -> impl Iterator<Item = (&Role, &BTreeMap<OrganizationId, String>)> {
-        self.0.iter()
+    pub fn iter(&self) -> impl Iterator<Item = (&Role, &[(OrganizationId, String)])> {
+        self.0.iter().map(|(role, organizations)| (role, &**organizations))
     }
 
     /// Whether there is no role at all.
@@ -38,22 +43,35 @@ impl RoleGrants {
         self.0.is_empty()
     }
 
+    /// Whether any role was granted in this organization.
+    pub(crate) fn is_from(&self, organization: &str) -> bool {
+        self.0.iter().any(|(_, organizations)| has(organizations, organization))
+    }
+
+    fn organizations(&self, role: &str) -> Option<&Organizations> {
+        self.0.iter().find_map(|(own, organizations)| (own.as_str() == role).then_some(organizations))
+    }
+
     /// Reads a role claim. Any other shape grants nothing and costs only the role; a name that comes
     /// twice breaks the document.
     pub(crate) fn read(claim: &RawValue) -> Result<Self, Broken> {
-        let mut grants = BTreeMap::new();
+        let mut grants = Vec::new();
         let Some(roles) = Members::read_unique(claim, ROLES)? else {
             return Ok(Self::default());
         };
         for (role, raw) in roles.iter() {
             let Some(organizations) = Members::read_unique(raw, ROLES)? else { continue };
-            let domains: Option<BTreeMap<_, _>> = organizations.iter().map(organization).collect();
-            if let Some(domains) = domains.filter(|domains| !domains.is_empty()) {
-                grants.insert(Role::from(role.to_owned()), domains);
+            let organizations: Option<Organizations> = organizations.iter().map(organization).collect();
+            if let Some(organizations) = organizations.filter(|organizations| !organizations.is_empty()) {
+                grants.push((Role::from(role.to_owned()), organizations));
             }
         }
-        Ok(Self(grants))
+        Ok(Self(grants.into()))
     }
+}
+
+fn has(organizations: &Organizations, id: &str) -> bool {
+    organizations.iter().any(|(own, _)| own.as_str() == id)
 }
 
 fn organization((id, domain): (&str, &RawValue)) -> Option<(OrganizationId, String)> {

@@ -124,7 +124,7 @@ impl Inner {
                 tracing::warn!(%error, "the issuer's keys cannot be fetched: known ones stay");
                 state.failure = Some(error);
                 // A failure is no reason to wait for the whole cool-down.
-                state.tried_at = now.checked_sub(COOL_DOWN - Duration::from_secs(1));
+                state.tried_at = now.checked_sub(COOL_DOWN.saturating_sub(Duration::from_secs(1)));
             }
         }
     }

@@ -17,13 +17,13 @@ async fn a_herd_of_ten_thousand_makes_one_question() {
     let world = World::new().await;
     let verifier = world.verifier();
     let held = world.issuer.hold(Endpoint::Introspection);
-    let herd: Vec<_> = (0..10_000).map(|_| ask(&verifier, &world.token)).collect();
+    let callers: Vec<_> = (0..10_000).map(|_| ask(&verifier, &world.token)).collect();
     world.issuer.asked(Endpoint::Introspection, 1).await;
     while verifier.stats().coalesced < 9_999 {
         tokio::task::yield_now().await;
     }
     drop(held);
-    for caller in herd {
+    for caller in callers {
         assert_eq!(caller.await.unwrap(), 200);
     }
     assert_eq!(world.issuer.introspections(), 1);
