@@ -61,6 +61,7 @@ pub(crate) fn all<A: Adapter + 'static>() -> Vec<Case> {
         upstream:
             a_dead_issuer_is_unavailable_and_comes_back,
             a_slow_issuer_does_not_slow_public_routes,
+            five_hundred_requests_with_one_new_token_ask_once,
             a_lying_issuer_lets_nobody_in,
             an_issuer_that_refuses_us_does_not_blame_the_token,
             throttling_is_passed_on,

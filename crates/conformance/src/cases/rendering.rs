@@ -17,7 +17,7 @@ pub(super) async fn errors_can_have_bodies_of_ones_own<A: Adapter>() {
         assert_eq!(refusal(&answer), (403, insufficient, "{\"own\":403}"), "{path}");
     }
     world.issuer.stop().await;
-    let answer = world.get_as("/caller", &token).await;
+    let answer = world.get_as("/caller", "another").await;
     assert_eq!(refusal(&answer), (503, None, "{\"own\":503}"));
     assert!(answer.header("retry-after").is_some());
 }

@@ -41,6 +41,25 @@ pub(super) async fn a_slow_issuer_does_not_slow_public_routes<A: Adapter>() {
     }
 }
 
+pub(super) async fn five_hundred_requests_with_one_new_token_ask_once<A: Adapter>() {
+    let world = World::new::<A>().await;
+    let token = world.token(&[]);
+    let held = world.issuer.hold(Endpoint::Introspection);
+    let address = world.server.address;
+    let herd: Vec<_> = (0..500)
+        .map(|_| {
+            let header = bearer(&token);
+            tokio::spawn(async move { crate::http::request(address, "GET /caller", &[header]).await.status })
+        })
+        .collect();
+    world.issuer.asked(Endpoint::Introspection, 1).await;
+    drop(held);
+    for status in herd {
+        assert_eq!(status.await.unwrap(), 200);
+    }
+    assert_eq!(world.issuer.introspections(), 1);
+}
+
 pub(super) async fn a_lying_issuer_lets_nobody_in<A: Adapter>() {
     let world = World::new::<A>().await;
     let token = world.token(&["admin"]);

@@ -15,3 +15,4 @@ mod key;
 mod line;
 mod resilience;
 mod setup;
+mod soak;
