@@ -103,8 +103,12 @@ impl Claims {
 
     /// Reads the claims of a JWT whose signature is right. Its roles are those of one project: a JWT carries no
     /// generic role claim, and another project's roles are never ours.
-    pub(crate) fn from_jwt(document: &str, project: &ProjectId) -> Result<Self, Broken> {
-        let mut claims = Self::read(&Members::read(document).ok_or(Broken("the document"))?)?;
+    pub(crate) fn from_jwt(
+        document: &str,
+        members: &Members<'_>,
+        project: &ProjectId,
+    ) -> Result<Self, Broken> {
+        let mut claims = Self::read(members)?;
         claims.roles = claims.project_roles(project.as_str()).cloned().unwrap_or_default();
         claims.document = document.into();
         Ok(claims)

@@ -7,7 +7,6 @@ mod key_file;
 use std::{fmt, path::Path, time::SystemTime};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use form_urlencoded::Serializer;
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
@@ -99,16 +98,15 @@ pub(crate) enum Credentials {
 impl Credentials {
     /// The form of a question about a token, and the `Authorization` field, where the method uses one.
     pub(crate) fn form(&self, token: &[u8], now: SystemTime) -> (String, Option<HeaderValue>) {
-        let token = std::str::from_utf8(token).unwrap_or_default();
-        let mut form = Serializer::new(String::new());
-        form.append_pair("token", token);
+        let token = form_urlencoded::byte_serialize(token);
         match self {
             Self::Assertion(assertions) => {
-                form.append_pair("client_assertion_type", assertion::TYPE);
-                form.append_pair("client_assertion", assertions.current(now).expose_secret());
-                (form.finish(), None)
+                let assertion = assertions.current(now);
+                // An assertion is Base64 and dots: nothing to escape.
+                let client = [assertion::FORM_PREFIX, assertion.expose_secret()];
+                (["token="].into_iter().chain(token).chain(client).collect(), None)
             }
-            Self::Basic(header) => (form.finish(), Some(header.clone())),
+            Self::Basic(header) => (["token="].into_iter().chain(token).collect(), Some(header.clone())),
         }
     }
 }

@@ -86,8 +86,8 @@ impl LocalJwts {
                 return Err(error);
             }
         }
-        let claims =
-            Claims::from_jwt(document, &self.project).map_err(|Broken(_)| InvalidToken::Malformed)?;
+        let claims = Claims::from_jwt(document, &members, &self.project)
+            .map_err(|Broken(_)| InvalidToken::Malformed)?;
         let audience = self.audience.as_deref().unwrap_or(self.project.as_str());
         claims.check_origin(&self.issuer, Some(audience))?;
         claims.check_times(now.wall())?;

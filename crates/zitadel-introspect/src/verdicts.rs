@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing::Instrument;
+
 use crate::{
     bearer::AccessToken,
     breaker::Breaker,
@@ -300,7 +302,8 @@ impl Verdicts {
     /// One question, a second one for a surprise, and what becomes of the answer; all within the time-out.
     async fn question(&self, token: &AccessToken, key: Key, sent_at: &SentAt) -> Outcome {
         let began = Instant::now();
-        let asking = self.ask_and_doubt(token, key, sent_at);
+        let span = tracing::debug_span!("introspection", issuer = %self.settings.issuer);
+        let asking = self.ask_and_doubt(token, key, sent_at).instrument(span);
         let outcome = tokio::time::timeout(self.settings.timeout, asking).await;
         let outcome = outcome.unwrap_or_else(|_| {
             self.breaker.record(Some(&IssuerError::TimedOut));

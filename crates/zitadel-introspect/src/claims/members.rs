@@ -1,6 +1,6 @@
 //! A JSON object read strictly: no name twice among those that count, no type guessed.
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -16,8 +16,8 @@ pub(crate) struct Broken(pub(crate) &'static str);
 ///
 /// Borrows the document, so that it takes no more than the names and a pointer a member.
 pub(crate) struct Members<'a> {
-    by_name: BTreeMap<String, &'a RawValue>,
-    repeated: Vec<String>,
+    by_name: BTreeMap<Cow<'a, str>, &'a RawValue>,
+    repeated: Vec<Cow<'a, str>>,
 }
 
 impl<'a> Members<'a> {
@@ -55,7 +55,7 @@ impl<'a> Members<'a> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        self.by_name.iter().map(|(name, raw)| (name.as_str(), *raw))
+        self.by_name.iter().map(|(name, raw)| (&**name, *raw))
     }
 
     pub(crate) fn repeats(&self, name: &str) -> bool {
@@ -76,7 +76,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Members { by_name: BTreeMap::new(), repeated: Vec::new() };
-                while let Some((name, raw)) = map.next_entry::<String, &RawValue>()? {
+                while let Some((Name(name), raw)) = map.next_entry::<Name<'_>, &RawValue>()? {
                     if members.by_name.insert(name.clone(), raw).is_some() {
                         members.repeated.push(name);
                     }
@@ -88,6 +88,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
         deserializer.deserialize_map(Object)
     }
 }
+
+/// A name, borrowed where the document spells it without escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// A `NumericDate` of RFC 7519 section 2 in whole seconds, rounded as told, without overflow.
 pub(crate) struct NumericDate(f64);

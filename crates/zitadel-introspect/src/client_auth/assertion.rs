@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::key_file::Key;
 
-pub(crate) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// The assertion's type and name, as they stand in a form behind another field (RFC 7523 section 2.2).
+pub(crate) const FORM_PREFIX: &str = "&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion=";
 
 /// ZITADEL refuses an `iat` more than a second ahead of its clock, and one more than an hour old.
 const BACKDATED_SECONDS: u64 = 10;

@@ -13,6 +13,7 @@ mod flight;
 mod jwt;
 mod key;
 mod line;
+mod metrics;
 mod resilience;
 mod setup;
 mod soak;
