@@ -6,10 +6,14 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{FromRef, Request, State},
+    middleware::{self, Next},
     response::Response,
     routing::{MethodRouter, get, post},
 };
-use http::{StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, StatusCode,
+    header::{CONNECTION, CONTENT_TYPE, TRANSFER_ENCODING},
+};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tower_http::catch_panic::CatchPanicLayer;
 use zitadel_introspect_axum::{Authorized, RequireAuthorizationLayer, Requirement, Verifier};
@@ -36,8 +40,26 @@ pub fn router(verifier: Verifier, store: Arc<Store>) -> Router {
         .route("/api/tasks", closed(get(list)).layer(any_caller))
         .route("/api/add-task", closed(post(add)).layer(admin))
         .fallback(async || respond(tasks::refusal(StatusCode::NOT_FOUND)))
+        .layer(middleware::from_fn(refuse_unknown_codings))
         .layer(CatchPanicLayer::custom(|_| respond(tasks::refusal(StatusCode::INTERNAL_SERVER_ERROR))))
         .with_state(AppState { store, verifier })
+}
+
+/// hyper takes any list of transfer codings that ends in `chunked`, and decodes that one alone. What another
+/// server on the way makes of such a body is anybody's guess: the connection ends.
+async fn refuse_unknown_codings(request: Request, next: Next) -> Response {
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    let is_known = match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    };
+    if is_known {
+        return next.run(request).await;
+    }
+    let mut response = respond(tasks::refusal(StatusCode::BAD_REQUEST));
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// Other methods are refused, with an `Allow` that axum adds.
@@ -59,7 +81,7 @@ async fn add(State(store): State<Arc<Store>>, request: Request) -> Response {
         Ok(body) => body,
         Err(status) => return respond(tasks::refusal(status)),
     };
-    let content_type = head.headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    let content_type = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     respond(tasks::add(&store, content_type, &body, head.uri.query()))
 }
 

@@ -94,6 +94,7 @@ async fn main() {
         ratios[BLOCKS - 1],
     );
     child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 async fn serve_issuer() {
@@ -109,7 +110,7 @@ async fn serve_issuer() {
     for _ in 0..AT_ONCE {
         println!("{}", user.pat());
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Nanoseconds of CPU that all threads of this process have used.

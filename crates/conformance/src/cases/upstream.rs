@@ -46,7 +46,7 @@ pub(super) async fn five_hundred_requests_with_one_new_token_ask_once<A: Adapter
     let token = world.token(&[]);
     let held = world.issuer.hold(Endpoint::Introspection);
     let address = world.server.address;
-    let herd: Vec<_> = (0..500)
+    let callers: Vec<_> = (0..500)
         .map(|_| {
             let header = bearer(&token);
             tokio::spawn(async move { crate::http::request(address, "GET /caller", &[header]).await.status })
@@ -54,7 +54,7 @@ pub(super) async fn five_hundred_requests_with_one_new_token_ask_once<A: Adapter
         .collect();
     world.issuer.asked(Endpoint::Introspection, 1).await;
     drop(held);
-    for status in herd {
+    for status in callers {
         assert_eq!(status.await.unwrap(), 200);
     }
     assert_eq!(world.issuer.introspections(), 1);

@@ -1,5 +1,9 @@
 //! The tasks server from outside: the binary, over sockets.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod raw;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tasks_server_keeps_its_contract() {
     conformance::tasks::run(env!("CARGO_BIN_EXE_task-api")).await;

@@ -25,10 +25,10 @@ async fn counters_gauges_and_the_latency_are_published() {
                 match (key.key().name(), value) {
                     ("zitadel_introspect_hits_total", DebugValue::Counter(2)) if ours => found[0] = true,
                     ("zitadel_introspect_cache_entries", DebugValue::Gauge(held)) if ours => {
-                        found[1] |= held.0 > 0.5
+                        found[1] |= held.0 > 0.5;
                     }
                     ("zitadel_introspect_upstream_seconds", DebugValue::Histogram(times)) => {
-                        found[2] |= !times.is_empty()
+                        found[2] |= !times.is_empty();
                     }
                     _ => {}
                 }
