@@ -10,8 +10,8 @@ use crate::issuer_error::IssuerError;
 /// So many failures in a row open the breaker.
 const FAILURES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Far enough below 10 s that the first good answer gets through within them.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Together with discovery's own far enough below 10 s that the first good answer gets through within them.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// The most that an issuer's `Retry-After` is honoured.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(10);
 

@@ -23,7 +23,7 @@ const PATH: &str = "/.well-known/openid-configuration";
 /// After a failure nobody asks for this long, doubled at each further one.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 /// Far enough below 10 s that the first good answer heals within them.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(3);
 
 type Outcome = Result<Arc<Metadata>, IssuerError>;
 

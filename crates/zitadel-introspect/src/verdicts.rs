@@ -96,8 +96,10 @@ impl Verdicts {
             }
             Known::Nothing => self.counters.misses.count(),
         }
-        let may_read = max_age.is_none() && !stale.as_ref().is_some_and(|held| held.is_local);
-        if may_read && let Some(outcome) = self.read_locally(token, key, now).await {
+        if max_age.is_none()
+            && !self.awaits_confirmation(&key)
+            && let Some(outcome) = self.read_locally(token, key, now).await
+        {
             return outcome;
         }
         if stale.as_ref().is_some_and(|held| !self.cache.is_lapsed(held, now.instant)) {
@@ -207,6 +209,12 @@ impl Verdicts {
     fn serves_stale(&self, held: &Held, now: Now) -> bool {
         let is_lapsed = self.cache.is_lapsed(held, now.instant);
         is_lapsed && !held.is_local && held.claims.check_times(now.wall()).is_ok()
+    }
+
+    /// A JWT that was read locally and that the issuer has not confirmed in time: reading it once more, also
+    /// after the verdict has lapsed, would prolong what is bounded.
+    fn awaits_confirmation(&self, key: &Key) -> bool {
+        self.settings.confirm_within.is_some() && self.cache.newest(key).is_some_and(|held| held.is_local)
     }
 
     fn hit(self: &Arc<Self>, token: &AccessToken, key: Key, held: Arc<Held>, now: Now) -> Found {

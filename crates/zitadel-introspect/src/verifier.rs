@@ -24,6 +24,9 @@ use crate::{
     verdicts::Verdicts,
 };
 
+/// A verdict that was asked for during a request needs no second question within this time.
+const JUST_NOW: Duration = Duration::from_secs(1);
+
 /// Finds out whose token a request carries, and whether they may pass. Cheap to clone; make one for the
 /// process.
 #[derive(Clone)]
@@ -292,12 +295,10 @@ impl Caller {
 
     /// Renews a verdict that is too old for the requirement.
     async fn freshen(&mut self, max_age: Option<Duration>) -> Result<(), AuthError> {
-        // What was asked for while this request was under way is as fresh as it can be.
-        let is_of_this_request = !self.held.is_local && self.held.asked_at >= self.verified_at;
-        if max_age.is_none() || is_of_this_request {
+        let now = self.verifier.0.clock.now();
+        if max_age.is_none() || self.was_just_asked(now) {
             return Ok(());
         }
-        let now = self.verifier.0.clock.now();
         if !self.held.is_within(max_age, now.instant) {
             self.held = self.verifier.settle(self.verifier.0.source.get(&self.token, max_age, now).await)?;
         }
@@ -306,9 +307,16 @@ impl Caller {
 
     /// A newer verdict than one that was held already, before it refuses.
     async fn before_denial(&self) -> Option<Found> {
+        let now = self.verifier.0.clock.now();
+        let verdicts = self.verifier.0.source.verdicts().filter(|_| !self.was_just_asked(now))?;
+        verdicts.before_denial(&self.token, &self.held, now).await
+    }
+
+    /// What was asked for while this request was under way is as fresh as it can be; not so in a stream that
+    /// outlives its beginning.
+    fn was_just_asked(&self, now: Now) -> bool {
         let is_of_this_request = !self.held.is_local && self.held.asked_at >= self.verified_at;
-        let verdicts = self.verifier.0.source.verdicts().filter(|_| !is_of_this_request)?;
-        verdicts.before_denial(&self.token, &self.held, verdicts.clock.now()).await
+        is_of_this_request && self.held.age(now.instant) <= JUST_NOW
     }
 }
 
