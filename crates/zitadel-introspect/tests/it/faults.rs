@@ -8,7 +8,7 @@ use zitadel_introspect_testkit::{Endpoint, Fault};
 
 use crate::setup::{World, authorize, chain, status};
 
-const TIMEOUT: Duration = Duration::from_millis(400);
+const TIMEOUT: Duration = Duration::from_millis(700);
 
 fn impatient(world: &World) -> Verifier {
     world.builder().connect_timeout(TIMEOUT).timeout(TIMEOUT).cache_off().build().unwrap()
