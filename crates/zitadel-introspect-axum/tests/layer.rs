@@ -1,7 +1,5 @@
 //! The layer as a tower service: it calls the service that was polled ready, and leaves bodies alone.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::{
     convert::Infallible,
     future::{Ready, ready},
