@@ -50,7 +50,7 @@ pub enum IssuerError {
     },
     /// The discovery document names another issuer (RFC 8414 section 3.3).
     #[error(
-        "the discovery document names the issuer `{found}`, but `{expected}` is configured; configure the \
+        "the discovery document names the issuer {found:?}, but {expected:?} is configured; configure the \
          address under which the instance knows itself"
     )]
     OtherIssuer {

@@ -55,13 +55,16 @@ async fn failures_are_not_asked_about_in_a_storm() {
 #[tokio::test]
 async fn a_document_of_another_issuer_is_refused_and_both_are_shown() {
     let world = World::new().await;
-    for other in ["https://evil.example", &format!("{}/", world.issuer.url())] {
+    let slash = format!("{}/", world.issuer.url());
+    for other in ["https://evil.example", &slash, "https://evil.example\nERROR \u{1b}[31m"] {
         world.issuer.heal();
         world.issuer.inject(Fault::other_issuer(other));
         let error = world.verifier().check().await.unwrap_err();
         assert!(matches!(error, IssuerError::OtherIssuer { .. }));
         let message = error.to_string();
-        assert!(message.contains(other) && message.contains(&world.issuer.url()), "{message}");
+        let printable = other.lines().next().unwrap();
+        assert!(message.contains(printable) && message.contains(&world.issuer.url()), "{message}");
+        assert!(!message.contains('\n') && !message.contains('\u{1b}'), "it cannot forge a line: {message}");
         assert_eq!(world.issuer.introspections(), 0);
     }
 }
