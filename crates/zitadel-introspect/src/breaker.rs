@@ -55,22 +55,25 @@ impl Breaker {
 
     pub(crate) fn record(&self, failure: Option<&IssuerError>) {
         let mut state = self.lock();
-        let Some(error) = failure else {
+        // An answer that arrived says that the issuer is there, whatever is wrong with it.
+        let Some(error) = failure.filter(|error| !error.is_an_answer()) else {
             *state = State::default();
             return;
         };
-        if !error.speaks_of_the_issuer() {
+        let now = Instant::now();
+        let was_probe = state.open.as_mut().map(|open| open.probing_since.take().is_some());
+        // Questions that were under way when it opened, and troubles of our own, prolong nothing.
+        if was_probe == Some(false) || !error.speaks_of_the_issuer() {
             return;
         }
         let asked_for = error.retry_after().map(|delay| delay.min(LONGEST_RETRY_AFTER));
         state.failures = state.failures.saturating_add(1);
-        let was_open = state.open.is_some();
-        if asked_for.is_none() && !was_open && state.failures < FAILURES {
+        if asked_for.is_none() && was_probe.is_none() && state.failures < FAILURES {
             return;
         }
-        state.pause =
-            if was_open { (state.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE) } else { FIRST_PAUSE };
-        let until = Instant::now() + asked_for.unwrap_or(state.pause);
+        let doubled = if was_probe.is_some() { state.pause * 2 } else { FIRST_PAUSE };
+        state.pause = doubled.clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        let until = now + asked_for.unwrap_or(state.pause);
         state.open = Some(Open { until, error: error.clone(), probing_since: None });
     }
 

@@ -112,6 +112,11 @@ impl Held {
         !self.renewing.swap(true, Ordering::Relaxed)
     }
 
+    /// The renewal came to nothing: another caller may try.
+    pub(crate) fn give_renewal_back(&self) {
+        self.renewing.store(false, Ordering::Relaxed);
+    }
+
     fn inherit(&self, before: &Self) {
         let asked_at = *before.denial_asked_at.lock().unwrap_or_else(PoisonError::into_inner);
         *self.denial_asked_at.lock().unwrap_or_else(PoisonError::into_inner) = asked_at;
@@ -195,6 +200,11 @@ impl Cache {
         held.age(now) >= self.settings.ttl
     }
 
+    /// Whether the verdict is past its time and a further one.
+    pub(crate) fn is_past(&self, held: &Held, now: Instant, further: Duration) -> bool {
+        held.age(now) >= self.settings.ttl + further
+    }
+
     /// A token that the issuer has called inactive, however long ago: reading it ourselves says nothing then.
     pub(crate) fn was_inactive(&self, key: &Key) -> bool {
         self.bad.peek(key).is_some_and(|bad| bad.reason == InvalidToken::Inactive)
@@ -216,9 +226,15 @@ impl Cache {
             }
             held.inherit(&before);
         }
+        if held.is_local && self.was_inactive(&key) {
+            return; // the issuer knows better
+        }
         if !self.was_evicted_since(held.asked_at) {
             self.bad.remove(&key);
             self.good.insert(key, Arc::clone(held));
+        }
+        if self.was_evicted_since(held.asked_at) {
+            self.good.remove(&key); // an eviction ran between the look and the insertion
         }
     }
 

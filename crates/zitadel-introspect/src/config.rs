@@ -96,7 +96,7 @@ pub struct Builder {
     connect_to: Option<String>,
     allow_http: bool,
     timeout: Duration,
-    connect_timeout: Duration,
+    connect_timeout: Option<Duration>,
     audience: Option<String>,
     project: Option<ProjectId>,
     proxy: Option<String>,
@@ -125,7 +125,7 @@ impl Builder {
             connect_to: None,
             allow_http: false,
             timeout: TIMEOUT,
-            connect_timeout: CONNECT_TIMEOUT,
+            connect_timeout: None,
             audience: None,
             project: None,
             proxy: None,
@@ -178,10 +178,10 @@ impl Builder {
         self
     }
 
-    /// The longest one connection to the issuer may take. 2 s unless set.
+    /// The longest one connection to the issuer may take. 2 s unless set, or the whole time-out if that is less.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.connect_timeout = Some(timeout);
         self
     }
 
@@ -343,7 +343,8 @@ impl Builder {
     }
 
     /// With local verification: the issuer is asked about each JWT in the background as well, and at the latest
-    /// after this time a request waits for its word. A revoked JWT then works for at most this long.
+    /// after this time a request waits for its word. A JWT that was revoked before it was first seen then works
+    /// for at most this long; from the issuer's first word on it is held and asked about like an opaque token.
     #[must_use]
     pub fn confirm_local_verdicts_within(mut self, within: Duration) -> Self {
         self.confirm_within = Some(within);
@@ -379,6 +380,7 @@ impl Builder {
         });
         let issuer = self.issuer;
         let discovery = Arc::new(Discovery::new(Arc::clone(&http), issuer.as_str().to_owned(), self.timeout));
+        let local_project = self.local_project.clone();
         let local = self.local_project.map(|project| {
             let source = KeySource {
                 handle: handle.clone(),
@@ -394,7 +396,7 @@ impl Builder {
             http,
             discovery,
             credentials: auth.for_issuer(&issuer),
-            project: self.project,
+            project: self.project.or(local_project),
             turns: Turns::new(),
         });
         let verdicts = Arc::new(Verdicts {
@@ -424,14 +426,23 @@ impl Builder {
 
     fn check_bounds(&self) -> Result<(), ConfigError> {
         check_duration("timeout", self.timeout, TIMEOUT_CEILING)?;
-        check_duration("connect_timeout", self.connect_timeout, self.timeout)?;
+        if let Some(timeout) = self.connect_timeout {
+            check_duration("connect_timeout", timeout, self.timeout)?;
+        }
+        check_duration("denial_refresh_interval", self.denial_interval, CACHE_TTL_CEILING)?;
         check_duration("cache_ttl", self.cache.ttl, CACHE_TTL_CEILING)?;
         check_duration("negative_cache_ttl", self.cache.negative_ttl, NEGATIVE_TTL_CEILING)?;
         if let Some(ahead) = self.refresh_ahead {
             check_duration("refresh_ahead", ahead, self.cache.ttl)?;
         }
         if let Some(within) = self.confirm_within {
-            check_duration("confirm_local_verdicts_within", within, self.cache.ttl)?;
+            let field = "confirm_local_verdicts_within";
+            check_duration(field, within, self.cache.ttl)?;
+            if !self.is_cached || self.client_auth.is_none() || self.local_project.is_none() {
+                let problem = "has nothing to confirm, or nobody to ask".to_owned();
+                let remedy = "use it with local verification, credentials and the cache";
+                return Err(ConfigError::invalid(field, problem, remedy));
+            }
         }
         if !self.stale_for.is_zero() {
             check_duration("serve_stale_on_error", self.stale_for, STALE_CEILING)?;
@@ -481,7 +492,7 @@ impl Builder {
 
     fn client(&self, base: Option<&Url>) -> Result<reqwest::Client, ConfigError> {
         let mut client = reqwest::Client::builder()
-            .connect_timeout(self.connect_timeout)
+            .connect_timeout(self.connect_timeout.unwrap_or(CONNECT_TIMEOUT.min(self.timeout)))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()

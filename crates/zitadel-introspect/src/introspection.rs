@@ -49,9 +49,16 @@ pub(crate) struct Introspection {
 }
 
 impl Introspection {
-    /// One question, and a second one where a connection or a gateway failed. `mark` is called when it is sent.
-    pub(crate) async fn ask(&self, token: &AccessToken, mark: impl Fn()) -> Result<Verdict, IssuerError> {
+    /// One question, and a second one where a connection or a gateway failed. `admit` decides when its turn has
+    /// come, and `mark` is called when it is sent.
+    pub(crate) async fn ask(
+        &self,
+        token: &AccessToken,
+        admit: impl Fn() -> Result<(), IssuerError>,
+        mark: impl Fn(),
+    ) -> Result<Verdict, IssuerError> {
         let _turn = self.turns.take().await?;
+        admit()?;
         let metadata = self.discovery.metadata().await?;
         let missing = "the discovery document has no introspection_endpoint";
         let endpoint =

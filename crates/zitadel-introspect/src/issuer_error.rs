@@ -81,6 +81,11 @@ impl IssuerError {
         self.retry_after().map_or(1, |delay| delay.as_secs()).clamp(1, 10)
     }
 
+    /// Whether the issuer has answered, if not well: it is there.
+    pub(crate) fn is_an_answer(&self) -> bool {
+        matches!(self, Self::Unusable { .. } | Self::Status { status: ..500, .. })
+    }
+
     /// Whether other questions will fare the same. An answer that is broken may be so for one token alone,
     /// and nobody may lock others out with such a token.
     pub(crate) fn speaks_of_the_issuer(&self) -> bool {
@@ -93,6 +98,6 @@ impl IssuerError {
 
     /// Whether the same question may be asked a second time at once.
     pub(crate) fn is_worth_a_retry(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Status { status: 502..=504, .. })
+        matches!(self, Self::Unreachable(_) | Self::Status { status: 502..=504, retry_after: None })
     }
 }

@@ -119,7 +119,8 @@ impl Requirement {
     }
 
     /// How old the issuer's word may be: an older verdict that is held, or one that was made by reading a JWT
-    /// locally, is renewed first. Zero asks the issuer now. In combinations the strictest counts for all.
+    /// locally, is renewed first. Zero asks the issuer now; only a refusal of the last 5 s stands unasked. In
+    /// combinations the strictest counts for all.
     ///
     /// Cheap reads, strict writes, in one line:
     ///

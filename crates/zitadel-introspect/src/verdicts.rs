@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -108,7 +108,8 @@ impl Verdicts {
         let not_before = max_age.map(|max_age| now.instant.checked_sub(max_age).unwrap_or(now.instant));
         let outcome = self.ask(token, key, not_before).await;
         match (outcome, stale) {
-            (Err(_), Some(held)) if max_age.is_none() && self.serves_stale(&held, now) => {
+            // By the clock as it is now: the question has taken its time.
+            (Err(_), Some(held)) if max_age.is_none() && self.serves_stale(&held, self.clock.now()) => {
                 self.counters.stale.count();
                 Ok(Found::Good(held))
             }
@@ -148,7 +149,12 @@ impl Verdicts {
     ) -> Outcome {
         match self.flights.join(key, not_before) {
             Joined::First(waiting, takeoff) => {
-                self.fly(token.clone(), key, takeoff);
+                // The question of another may have been answered since this caller looked.
+                let known = self.cache.held(&key).filter(|held| self.serves(held, None, self.clock.now()));
+                match known.filter(|held| not_before.is_none() && !held.is_local) {
+                    Some(held) => self.answer(key, takeoff, &held),
+                    None => self.fly(token.clone(), key, takeoff),
+                }
                 waiting.await
             }
             Joined::Waiting(waiting) => {
@@ -208,38 +214,46 @@ impl Verdicts {
     /// past the token's end.
     fn serves_stale(&self, held: &Held, now: Now) -> bool {
         let is_lapsed = self.cache.is_lapsed(held, now.instant);
-        is_lapsed && !held.is_local && held.claims.check_times(now.wall()).is_ok()
+        let is_bounded = !self.cache.is_past(held, now.instant, self.settings.stale_for);
+        is_lapsed && is_bounded && !held.is_local && held.claims.check_times(now.wall()).is_ok()
     }
 
-    /// A JWT that was read locally and that the issuer has not confirmed in time: reading it once more, also
-    /// after the verdict has lapsed, would prolong what is bounded.
+    /// A JWT that was read locally before, where the issuer must confirm: reading it once more, also after the
+    /// verdict has lapsed, would prolong what is bounded.
     fn awaits_confirmation(&self, key: &Key) -> bool {
-        self.settings.confirm_within.is_some() && self.cache.newest(key).is_some_and(|held| held.is_local)
+        self.settings.confirm_within.is_some() && self.cache.newest(key).is_some()
     }
 
     fn hit(self: &Arc<Self>, token: &AccessToken, key: Key, held: Arc<Held>, now: Now) -> Found {
         self.counters.hits.count();
-        if let Some(ahead) = self.settings.refresh_ahead
-            && !held.is_local
-            && self.cache.lapses_within(&held, ahead, now.instant)
-        {
+        let is_due = if held.is_local {
+            self.settings.confirm_within.is_some()
+        } else {
+            let ahead = self.settings.refresh_ahead;
+            ahead.is_some_and(|ahead| self.cache.lapses_within(&held, ahead, now.instant))
+        };
+        if is_due {
             self.renew_ahead(token, key, &held);
         }
         if held.claims.has_expired(now) { Found::Bad(InvalidToken::Expired) } else { Found::Good(held) }
     }
 
     /// Renews a verdict that is in use, without anybody waiting for it.
-    fn renew_ahead(self: &Arc<Self>, token: &AccessToken, key: Key, held: &Held) {
+    fn renew_ahead(self: &Arc<Self>, token: &AccessToken, key: Key, held: &Arc<Held>) {
         if self.renewals.load(Ordering::Relaxed) >= RENEWALS_AT_ONCE || !held.claim_renewal() {
             return;
         }
-        let Joined::First(waiting, takeoff) = self.flights.join(key, None) else { return };
+        let Joined::First(waiting, takeoff) = self.flights.join(key, None) else {
+            return held.give_renewal_back();
+        };
         self.counters.renewals.count();
         self.renewals.fetch_add(1, Ordering::Relaxed);
         self.fly(token.clone(), key, takeoff);
-        let this = Arc::clone(self);
+        let (this, held) = (Arc::clone(self), Arc::clone(held));
         self.handle.spawn(async move {
-            let _ = waiting.await;
+            if waiting.await.is_err() {
+                held.give_renewal_back();
+            }
             this.renewals.fetch_sub(1, Ordering::Relaxed);
         });
     }
@@ -263,6 +277,8 @@ impl Verdicts {
                 }
                 Ok(Found::Good(held))
             }
+            // Perhaps a key of a kind that we cannot use: the issuer can.
+            Ok(Err(InvalidToken::UnknownKey)) if self.introspection.is_some() => return None,
             Ok(Err(reason)) => {
                 self.keep(key, &Found::Bad(reason), now.instant);
                 Ok(Found::Bad(reason))
@@ -291,6 +307,14 @@ impl Verdicts {
         limited.await.unwrap_or(Err(IssuerError::Lost))
     }
 
+    /// Lands a flight that need not be flown. Nobody can wait for a next one yet who would not be content with it.
+    fn answer(&self, key: Key, takeoff: Takeoff, held: &Arc<Held>) {
+        let next = self.flights.land(&key);
+        for takeoff in [Some(takeoff), next].into_iter().flatten() {
+            let _ = takeoff.found.send(Ok(Found::Good(Arc::clone(held))));
+        }
+    }
+
     /// Asks, on the library's own thread, until nobody waits for a further answer.
     fn fly(self: &Arc<Self>, token: AccessToken, key: Key, takeoff: Takeoff) {
         let this = Arc::clone(self);
@@ -314,7 +338,12 @@ impl Verdicts {
         let asking = self.ask_and_doubt(token, key, sent_at).instrument(span);
         let outcome = tokio::time::timeout(self.settings.timeout, asking).await;
         let outcome = outcome.unwrap_or_else(|_| {
-            self.breaker.record(Some(&IssuerError::TimedOut));
+            // Time that was spent in our own queue says nothing of the issuer.
+            let now = self.clock.now().instant;
+            let waited = |sent_at: &Instant| now.saturating_duration_since(*sent_at);
+            if sent_at.get().map(waited).is_some_and(|waited| waited >= self.settings.timeout / 2) {
+                self.breaker.record(Some(&IssuerError::TimedOut));
+            }
             Err(IssuerError::TimedOut)
         });
         metrics::histogram!("zitadel_introspect_upstream_seconds").record(began.elapsed());
@@ -344,12 +373,15 @@ impl Verdicts {
         let Some(introspection) = &self.introspection else {
             return Err(IssuerError::Unusable { problem: "this verifier reads JWTs only and cannot ask" });
         };
-        self.breaker.admit()?;
+        let was_admitted = AtomicBool::new(false);
+        let admit = || self.breaker.admit().inspect(|()| was_admitted.store(true, Ordering::Relaxed));
         let mark = || {
             let _ = sent_at.set(self.clock.now().instant);
         };
-        let answer = introspection.ask(token, mark).await;
-        self.breaker.record(answer.as_ref().err());
+        let answer = introspection.ask(token, admit, mark).await;
+        if was_admitted.load(Ordering::Relaxed) {
+            self.breaker.record(answer.as_ref().err());
+        }
         Ok(match answer? {
             Verdict::Inactive => Found::Bad(InvalidToken::Inactive),
             Verdict::Active(claims) => {

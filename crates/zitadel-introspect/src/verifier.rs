@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use zeroize::Zeroizing;
+
 use crate::{
     bearer::AccessToken,
     cache::{Evict, Held},
@@ -13,7 +15,7 @@ use crate::{
     client_auth::ClientAuth,
     clock::{Clock, Now},
     config::Builder,
-    error::{AuthError, Presentation, Reason},
+    error::{AuthError, InvalidToken, Presentation, Reason},
     flight::{Found, Outcome},
     issuer::Issuer,
     issuer_error::IssuerError,
@@ -134,11 +136,12 @@ impl Verifier {
         self.0.source.verdicts().map(|verdicts| verdicts.stats()).unwrap_or_default()
     }
 
-    /// Forgets the verdict on one token: the next request with it asks anew.
+    /// Forgets the verdict on one token: who asks from now on does not get it. A question that is under way is
+    /// still shared by those who wait; its answer is not kept.
     ///
     /// Text that is no token forgets nothing.
     pub fn evict_token(&self, token: &str) {
-        let header = format!("Bearer {token}");
+        let header = Zeroizing::new(format!("Bearer {token}"));
         if let (Some(verdicts), Ok(token)) =
             (self.0.source.verdicts(), AccessToken::from_headers([header.as_bytes()]))
         {
@@ -293,13 +296,20 @@ impl Caller {
         }
     }
 
-    /// Renews a verdict that is too old for the requirement.
+    /// Renews a verdict that is too old for the requirement, or past its time in a stream that outlives it.
     async fn freshen(&mut self, max_age: Option<Duration>) -> Result<(), AuthError> {
         let now = self.verifier.0.clock.now();
-        if max_age.is_none() || self.was_just_asked(now) {
+        if self.held.claims.has_expired(now) {
+            return self.verifier.settle(Ok(Found::Bad(InvalidToken::Expired))).map(|_| ());
+        }
+        if self.was_just_asked(now) {
             return Ok(());
         }
-        if !self.held.is_within(max_age, now.instant) {
+        let verdicts = self.verifier.0.source.verdicts();
+        let outlived = now.instant.saturating_duration_since(self.verified_at) > JUST_NOW;
+        let has_lapsed =
+            outlived && verdicts.is_some_and(|verdicts| verdicts.cache.is_lapsed(&self.held, now.instant));
+        if has_lapsed || !self.held.is_within(max_age, now.instant) {
             self.held = self.verifier.settle(self.verifier.0.source.get(&self.token, max_age, now).await)?;
         }
         Ok(())

@@ -79,9 +79,10 @@ impl Keys {
                 return Ok(Some(key));
             }
             match &state.fetching {
-                Some(fetching) => fetching.clone(),
-                None if may_try => self.fetch(&mut state, now),
-                None => return state.answer(id),
+                // One that is over without having said so was lost: begin anew.
+                Some(fetching) if fetching.peek().is_none() => fetching.clone(),
+                _ if may_try => self.fetch(&mut state, now),
+                _ => return state.answer(id),
             }
         };
         fetching.await;

@@ -40,6 +40,18 @@ fn values_out_of_bounds_are_refused() {
         (good().timeout(Duration::from_secs(11)), "timeout: "),
         (good().connect_timeout(Duration::ZERO), "connect_timeout: "),
         (good().connect_timeout(Duration::from_secs(6)), "connect_timeout: "),
+        (good().denial_refresh_interval(Duration::ZERO), "denial_refresh_interval: "),
+        (good().cache_ttl(Duration::from_secs(3601)), "cache_ttl: "),
+        (good().negative_cache_ttl(Duration::from_secs(11)), "negative_cache_ttl: "),
+        (good().cache_capacity(0), "cache_capacity: "),
+        (good().confirm_local_verdicts_within(Duration::from_secs(1)), "confirm_local_verdicts_within: "),
+        (
+            good()
+                .verify_jwts_locally_without_revocation("1")
+                .confirm_local_verdicts_within(Duration::from_secs(1))
+                .cache_off(),
+            "confirm_local_verdicts_within: ",
+        ),
         (good().connect_to("nonsense/"), "connect_to: "),
         (good().proxy("http://user:secret@"), "proxy: "),
         (good().root_certificates_pem("no certificate"), "root_certificates_pem: "),

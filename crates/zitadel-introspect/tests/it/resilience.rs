@@ -96,3 +96,43 @@ async fn more_than_can_wait_are_told_at_once() {
     }
     assert_eq!(overloaded, 50);
 }
+
+#[tokio::test]
+async fn a_probe_with_a_broken_answer_shows_that_the_issuer_is_back() {
+    let world = World::new().await;
+    let verifier = world.verifier();
+    verifier.check().await.unwrap();
+    world.issuer.inject(Fault::answer(200, "application/json", "{}").for_token("odd"));
+    world.issuer.inject(Fault::status(500).times(5));
+    for number in 0..5 {
+        assert_eq!(status(&authorize(&verifier, &format!("token-{number}")).await), 503);
+    }
+    assert!(verifier.stats().breaker_open);
+    // Whoever takes all the probes with such a token keeps nobody out.
+    let hammered = async {
+        while verifier.stats().breaker_open {
+            assert_eq!(status(&authorize(&verifier, "odd").await), 503);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), hammered).await.unwrap();
+    assert_eq!(status(&authorize(&verifier, &world.token).await), 200);
+}
+
+#[tokio::test]
+async fn time_outs_in_our_own_queue_say_nothing_of_the_issuer() {
+    let world = World::new().await;
+    let verifier = world.builder().timeout(Duration::from_millis(300)).build().unwrap();
+    verifier.check().await.unwrap();
+    world.issuer.inject(Fault::latency(Duration::from_millis(250)).times(32));
+    let burst: Vec<_> = (0..400)
+        .map(|number| {
+            let verifier = verifier.clone();
+            tokio::spawn(async move { status(&authorize(&verifier, &format!("token-{number}")).await) })
+        })
+        .collect();
+    for answer in burst {
+        assert!([401, 503].contains(&answer.await.unwrap()));
+    }
+    world.issuer.heal();
+    assert_eq!(status(&authorize(&verifier, &world.token).await), 200);
+}
