@@ -1,10 +1,12 @@
 //! Where verdicts come from: held already, read out of the token, or asked for.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -297,6 +299,13 @@ impl Verdicts {
         }
     }
 
+    /// Ready when a caller has waited as long as any may; a little later than the time-out of a question, so that
+    /// its own end is told. On the library's own thread: the caller's runtime may have no timer.
+    pub(crate) fn timer(&self) -> Timer {
+        let time = self.settings.timeout + Duration::from_millis(20);
+        Timer(self.handle.spawn(async move { tokio::time::sleep(time).await }))
+    }
+
     /// Who waits for the next question waits for the one under way as well: both within one time-out.
     async fn within_timeout(&self, waiting: Waiting) -> Outcome {
         let timeout = self.settings.timeout;
@@ -396,6 +405,23 @@ impl Verdicts {
                 }
             }
         })
+    }
+}
+
+/// A timer that ends when nobody waits for it.
+pub(crate) struct Timer(tokio::task::JoinHandle<()>);
+
+impl Future for Timer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(cx).map(|_| ())
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::{
     fmt,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures_util::future::{Either, select};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -205,7 +207,16 @@ impl Verifier {
         token: AccessToken,
         requirement: &Requirement,
     ) -> Result<Caller, AuthError> {
-        self.verify(token, requirement.max_age()).await?.meet(requirement).await
+        self.in_time(async { self.verify(token, requirement.max_age()).await?.meet(requirement).await }).await
+    }
+
+    /// Each question has its time-out; several in a row, as before a denial, have one together.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, AuthError>>) -> Result<T, AuthError> {
+        let Some(verdicts) = self.0.source.verdicts() else { return work.await };
+        match select(pin!(work), verdicts.timer()).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(_) => Err(self.refuse(Reason::Unavailable(IssuerError::TimedOut), None)),
+        }
     }
 
     fn caller(&self, held: Arc<Held>, token: AccessToken, now: Now) -> Caller {
@@ -264,7 +275,7 @@ impl Caller {
     ///
     /// [`AuthError`] as [`Verifier::authorize`] gives it: 403 if the requirement is not met.
     pub async fn require(&self, requirement: &Requirement) -> Result<Self, AuthError> {
-        self.clone().meet(requirement).await
+        self.verifier.in_time(self.clone().meet(requirement)).await
     }
 
     /// Whether this very verifier, or a clone of it, has verified the caller. Adapters ask before they

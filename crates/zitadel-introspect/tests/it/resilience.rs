@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use zitadel_introspect::{IssuerError, Reason};
+use zitadel_introspect::{IssuerError, Reason, Requirement};
 use zitadel_introspect_testkit::{Endpoint, Fault};
 
-use crate::setup::{World, authorize, status};
+use crate::setup::{World, authorize, require, status};
 
 #[tokio::test]
 async fn a_failing_issuer_is_left_alone_and_heals_within_ten_seconds() {
@@ -135,4 +135,23 @@ async fn time_outs_in_our_own_queue_say_nothing_of_the_issuer() {
     }
     world.issuer.heal();
     assert_eq!(status(&authorize(&verifier, &world.token).await), 200);
+}
+
+#[tokio::test]
+async fn several_questions_of_one_request_have_one_time_out() {
+    let world = World::new().await;
+    let timeout = Duration::from_millis(600);
+    let verifier = world.builder().timeout(timeout).build().unwrap();
+    verifier.check().await.unwrap();
+    // The first question is under way already, and late; what it finds lacks the role, and is asked about again.
+    world.issuer.inject(Fault::latency(timeout / 2 + timeout / 4));
+    let first = tokio::spawn({
+        let (verifier, token) = (verifier.clone(), world.token.to_string());
+        async move { status(&authorize(&verifier, &token).await) }
+    });
+    world.issuer.asked(Endpoint::Introspection, 2).await;
+    let began = Instant::now();
+    let late = require(&verifier, &world.token, &Requirement::role("viewer")).await;
+    assert!(began.elapsed() < timeout + timeout / 4, "{:?}", began.elapsed());
+    assert_eq!((first.await.unwrap(), status(&late)), (200, 503));
 }
