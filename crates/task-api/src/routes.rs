@@ -12,7 +12,7 @@ use axum::{
 };
 use http::{
     HeaderValue, StatusCode,
-    header::{CONNECTION, CONTENT_TYPE, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -77,6 +77,9 @@ async fn list(State(store): State<Arc<Store>>, Authorized(caller): Authorized) -
 
 async fn add(State(store): State<Arc<Store>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
+    if head.headers.contains_key(CONTENT_ENCODING) {
+        return respond(tasks::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
     let body = match read(body).await {
         Ok(body) => body,
         Err(status) => return respond(tasks::refusal(status)),

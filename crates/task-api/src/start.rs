@@ -80,7 +80,8 @@ fn verifier(arguments: &Arguments) -> Result<Verifier, StartError> {
     let (domain, key) = arguments.issuer_and_key();
     let issuer = Issuer::parse(domain).map_err(|error| format!("--domain: {error}"))?;
     let key = ClientAuth::key_file(key).map_err(|error| format!("--key: {error}"))?;
-    Ok(Verifier::builder(issuer, key).build()?)
+    let verifier = Verifier::builder(issuer, key).build();
+    Ok(verifier.map_err(|error| format!("--domain: {error}"))?)
 }
 
 fn listen(arguments: &Arguments) -> Result<TcpListener, StartError> {
@@ -98,7 +99,9 @@ async fn check(verifier: &Verifier) -> Result<(), StartError> {
     match verifier.check().await {
         Ok(()) => Ok(()),
         Err(error @ IssuerError::Refused { .. }) => Err(format!("--key: {error}").into()),
-        Err(error @ IssuerError::OtherIssuer { .. }) => Err(format!("--domain: {error}").into()),
+        Err(error @ (IssuerError::OtherIssuer { .. } | IssuerError::AlwaysActive)) => {
+            Err(format!("--domain: {error}").into())
+        }
         Err(error) => {
             let issuer = verifier.issuer().as_str();
             tracing::warn!(

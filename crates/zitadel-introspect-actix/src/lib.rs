@@ -46,7 +46,7 @@
 //!
 //! Bodies of errors are those of ZITADEL's guide for APIs; `Builder::error_body` renders them in a form of
 //! your own. The limits of the request head and body are those of actix-web: 96 header fields, 128 KiB,
-//! 5 s for the head.
+//! 5 s for the head of a connection's first request.
 
 mod extract;
 mod guard;

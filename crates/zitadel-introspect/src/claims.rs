@@ -20,7 +20,7 @@ pub(crate) use self::members::{Broken, Members};
 pub use self::roles::RoleGrants;
 use self::{
     members::{Flag, NumericDate, OneOrMany},
-    roles::{ROLES, project_of},
+    roles::{MOST, ROLES, project_of},
 };
 use crate::{clock::Now, error::InvalidToken, names::ProjectId};
 
@@ -464,6 +464,9 @@ fn project_roles(
             return Err(Broken(ROLES));
         }
         let grants = RoleGrants::read(raw)?;
+        if grants.is_empty() || all.len() >= MOST {
+            continue;
+        }
         all.push((project, if grants == *generic { generic.clone() } else { grants }));
     }
     Ok(all.into())

@@ -106,7 +106,8 @@ impl Discovery {
     async fn ask(&self) -> Result<Metadata, IssuerError> {
         let url = self.http.at(PATH);
         let response = self.http.client().get(url).send().await.map_err(send_error)?;
-        let document: Document = serde_json::from_str(&read_json(response).await?)
+        let document = read_json(response).await?;
+        let document: Document = serde_json::from_str(&document)
             .map_err(|_| IssuerError::Unusable { problem: "it is not a discovery document" })?;
         if document.issuer != self.issuer {
             return Err(IssuerError::OtherIssuer { expected: self.issuer.clone(), found: document.issuer });

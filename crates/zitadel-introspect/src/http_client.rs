@@ -4,7 +4,7 @@ use std::{error::Error, io, sync::Arc, time::Duration};
 
 use http::{
     HeaderName, StatusCode,
-    header::{CONTENT_TYPE, RETRY_AFTER},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
 };
 use reqwest::Response;
 use url::Url;
@@ -84,7 +84,13 @@ pub(crate) async fn read_json(response: Response) -> Result<String, IssuerError>
         return Err(IssuerError::Unusable { problem: "it is not application/json" });
     }
     let body = read_bounded(response, MAX_ANSWER_BYTES).await?;
-    String::from_utf8(body).map_err(|_| IssuerError::Unusable { problem: "it is not UTF-8" })
+    let text = String::from_utf8(body).map_err(|_| IssuerError::Unusable { problem: "it is not UTF-8" })?;
+    // What is read into a type would take a list of values for one as well.
+    if text.trim_ascii_start().starts_with('{') {
+        Ok(text)
+    } else {
+        Err(IssuerError::Unusable { problem: "it is not a JSON object" })
+    }
 }
 
 pub(crate) async fn read_bounded(mut response: Response, limit: usize) -> Result<Vec<u8>, IssuerError> {
@@ -137,7 +143,11 @@ fn retry_after(response: &Response) -> Option<Duration> {
 }
 
 fn is_json(response: &Response) -> bool {
-    let value = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let headers = response.headers();
+    if headers.contains_key(CONTENT_ENCODING) || headers.get_all(CONTENT_TYPE).iter().count() != 1 {
+        return false; // one thing is said, and another may be meant
+    }
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = value.and_then(|value| value.split(';').next()).unwrap_or_default();
     essence.trim().eq_ignore_ascii_case("application/json")
 }

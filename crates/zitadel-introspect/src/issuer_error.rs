@@ -59,6 +59,9 @@ pub enum IssuerError {
         /// The document's.
         found: String,
     },
+    /// The issuer calls a token active that never was: whatever answers there is no authorization server.
+    #[error("the issuer calls a token active that never was; configure the address of a ZITADEL instance")]
+    AlwaysActive,
     /// Too many questions are waiting already.
     #[error("too many questions to the issuer are waiting")]
     Overloaded,
@@ -92,7 +95,11 @@ impl IssuerError {
         match self {
             Self::Refused { .. } | Self::Unreachable(_) | Self::TimedOut | Self::Throttled { .. } => true,
             Self::Status { status, .. } => *status >= 500,
-            Self::Unusable { .. } | Self::OtherIssuer { .. } | Self::Overloaded | Self::Lost => false,
+            Self::Unusable { .. }
+            | Self::OtherIssuer { .. }
+            | Self::AlwaysActive
+            | Self::Overloaded
+            | Self::Lost => false,
         }
     }
 

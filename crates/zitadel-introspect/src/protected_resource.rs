@@ -42,7 +42,9 @@ impl ProtectedResource {
             return Err(invalid("is not https, or has a query or a fragment"));
         }
         let printable = |byte: u8| matches!(byte, b'!'..=b'~') && byte != b'"' && byte != b'\\';
-        if !resource.bytes().all(printable) || !url.username().is_empty() {
+        let is_pattern = |c: char| matches!(c, ':' | '*');
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        if !resource.bytes().all(printable) || has_user || url.path().contains(is_pattern) {
             return Err(invalid("has characters or user information that do not belong there"));
         }
         let origin = url.origin().ascii_serialization();
@@ -123,6 +125,9 @@ mod tests {
             "https://a.example#x",
             "https://a.example?x",
             "https://u@a.example",
+            "https://:pw@a.example",
+            "https://a.example/:x",
+            "https://a.example/*x",
         ] {
             let error = ProtectedResource::parse(resource.to_owned(), Vec::new()).unwrap_err();
             assert!(error.to_string().starts_with("resource: "), "{error}");

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::Arc,
 };
 
@@ -41,7 +42,7 @@ use crate::{
 /// assert_eq!(verifier.authorize([&b"Bearer unlucky-token"[..]], &admin).await.unwrap_err().status(), 503);
 /// # }
 /// ```
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct TestTokens(HashMap<Vec<u8>, Scripted>);
 
 /// Who a token belongs to.
@@ -56,6 +57,7 @@ pub struct TestCaller {
 #[derive(Debug, Clone)]
 enum Scripted {
     Active(Box<Claims>),
+    Refused(InvalidToken),
     Unavailable,
 }
 
@@ -78,6 +80,13 @@ impl TestTokens {
         self
     }
 
+    /// A token that is refused for a reason: 401.
+    #[must_use]
+    pub fn refused(mut self, token: &str, reason: InvalidToken) -> Self {
+        self.0.insert(token.into(), Scripted::Refused(reason));
+        self
+    }
+
     /// A token about which no verdict can be had: 503.
     #[must_use]
     pub fn unavailable(mut self, token: &str) -> Self {
@@ -95,12 +104,22 @@ impl TestTokens {
 
     pub(crate) fn get(&self, token: &AccessToken, now: Now) -> Outcome {
         match self.0.get(token.as_bytes()) {
+            Some(Scripted::Active(claims)) if claims.has_expired(now) => {
+                Ok(Found::Bad(InvalidToken::Expired))
+            }
+            Some(Scripted::Refused(reason)) => Ok(Found::Bad(*reason)),
             Some(Scripted::Active(claims)) => {
                 Ok(Found::Good(Arc::new(Held::new(Claims::clone(claims), now.instant, false))))
             }
             Some(Scripted::Unavailable) => Err(IssuerError::TimedOut),
             None => Ok(Found::Bad(InvalidToken::Inactive)),
         }
+    }
+}
+
+impl fmt::Debug for TestTokens {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("TestTokens").field("tokens", &self.0.len()).finish_non_exhaustive()
     }
 }
 

@@ -106,13 +106,12 @@ impl Verifier {
     /// # Errors
     ///
     /// [`IssuerError::Refused`] if the issuer refuses our key or secret, [`IssuerError::OtherIssuer`] if the
-    /// discovery document names another issuer, other variants if it cannot be asked.
+    /// discovery document names another issuer, [`IssuerError::AlwaysActive`] if it says yes to anything, other
+    /// variants if it cannot be asked.
     pub async fn check(&self) -> Result<(), IssuerError> {
         let Some(verdicts) = self.0.source.verdicts() else { return Ok(()) };
         match verdicts.check().await? {
-            Some(Found::Good(_)) => {
-                Err(IssuerError::Unusable { problem: "a token that never was is said to be active" })
-            }
+            Some(Found::Good(_)) => Err(IssuerError::AlwaysActive),
             Some(Found::Bad(_)) | None => Ok(()),
         }
     }

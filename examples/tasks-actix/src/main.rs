@@ -73,6 +73,9 @@ async fn list(store: Data<Store>, Authorized(caller): Authorized) -> HttpRespons
 }
 
 async fn add(store: Data<Store>, request: HttpRequest, body: Payload) -> HttpResponse {
+    if request.headers().contains_key(header::CONTENT_ENCODING) {
+        return respond(tasks::refusal(::http::StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
     let body = match tokio::time::timeout(BODY_TIMEOUT, body.to_bytes_limited(MAX_BODY_BYTES)).await {
         Err(_) => return respond(tasks::refusal(::http::StatusCode::REQUEST_TIMEOUT)),
         Ok(Err(_)) => return respond(tasks::refusal(::http::StatusCode::PAYLOAD_TOO_LARGE)),

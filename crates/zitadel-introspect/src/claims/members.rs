@@ -1,6 +1,10 @@
 //! A JSON object read strictly: no name twice among those that count, no type guessed.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{
     Deserialize, Deserializer,
@@ -17,7 +21,7 @@ pub(crate) struct Broken(pub(crate) &'static str);
 /// Borrows the document, so that it takes no more than the names and a pointer a member.
 pub(crate) struct Members<'a> {
     by_name: BTreeMap<Cow<'a, str>, &'a RawValue>,
-    repeated: Vec<Cow<'a, str>>,
+    repeated: BTreeSet<Cow<'a, str>>,
 }
 
 impl<'a> Members<'a> {
@@ -37,7 +41,7 @@ impl<'a> Members<'a> {
 
     /// A member that must come at most once.
     pub(crate) fn get(&self, name: &'static str) -> Result<Option<&'a RawValue>, Broken> {
-        if self.repeated.iter().any(|repeated| repeated == name) {
+        if self.repeated.contains(name) {
             return Err(Broken(name));
         }
         Ok(self.by_name.get(name).copied())
@@ -59,7 +63,7 @@ impl<'a> Members<'a> {
     }
 
     pub(crate) fn repeats(&self, name: &str) -> bool {
-        self.repeated.iter().any(|repeated| repeated == name)
+        self.repeated.contains(name)
     }
 }
 
@@ -75,10 +79,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Members { by_name: BTreeMap::new(), repeated: Vec::new() };
+                let mut members = Members { by_name: BTreeMap::new(), repeated: BTreeSet::new() };
                 while let Some((Name(name), raw)) = map.next_entry::<Name<'_>, &RawValue>()? {
                     if members.by_name.insert(name.clone(), raw).is_some() {
-                        members.repeated.push(name);
+                        members.repeated.insert(name);
                     }
                 }
                 Ok(members)

@@ -10,6 +10,10 @@ use crate::names::{OrganizationId, ProjectId, Role};
 /// The generic claim: at introspection the roles of the asking API's own project.
 pub(crate) const ROLES: &str = "urn:zitadel:iam:org:project:roles";
 
+/// So many roles of a claim count, and so many projects: far more than ZITADEL has use for, and a bound for what a
+/// document can make of its size.
+pub(super) const MOST: usize = 1_000;
+
 /// Roles on one project, each with the organizations that granted it.
 // In one block, with short names inside it: a check of a held verdict reads it at each request. Shared, because
 // an answer says the same roles twice.
@@ -59,7 +63,7 @@ impl RoleGrants {
         let Some(roles) = Members::read_unique(claim, ROLES)? else {
             return Ok(Self::default());
         };
-        for (role, raw) in roles.iter() {
+        for (role, raw) in roles.iter().take(MOST) {
             let Some(organizations) = Members::read_unique(raw, ROLES)? else { continue };
             let organizations: Option<Organizations> = organizations.iter().map(organization).collect();
             if let Some(organizations) = organizations.filter(|organizations| !organizations.is_empty()) {

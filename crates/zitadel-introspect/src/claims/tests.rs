@@ -186,6 +186,18 @@ fn a_deep_document_neither_crashes_nor_fails() {
     assert!(roles.roles().is_empty());
 }
 
+#[test]
+fn a_document_of_many_names_is_read_in_time_and_grants_no_more_than_the_bound() {
+    let many =
+        |count: usize, entry: &dyn Fn(usize) -> String| (0..count).map(entry).collect::<Vec<_>>().join(",");
+    let repeated = many(50_000, &|_| "\"\":0".to_owned());
+    let projects = many(10_000, &|number| format!("\"urn:zitadel:iam:org:project:{number}:roles\":{{}}"));
+    assert!(read(&format!("{{\"active\":true,{repeated},{projects}}}")).unwrap().is_some());
+    let roles = many(50_000, &|number| format!("\"r{number:05}\":{{\"1\":\"x\"}}"));
+    let claims = read(&format!("{{\"active\":true,\"{ROLES}\":{{{roles}}}}}")).unwrap().unwrap();
+    assert_eq!(claims.roles().iter().count(), roles::MOST);
+}
+
 /// What a role claim grants, written a second time without any cleverness.
 fn reference_roles(claim: &Value) -> BTreeSet<String> {
     let Value::Object(roles) = claim else { return BTreeSet::new() };

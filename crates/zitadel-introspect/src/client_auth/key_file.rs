@@ -47,7 +47,8 @@ impl Key {
         let fail =
             |problem: String| ConfigError::Key { path: path.map(Path::to_owned), problem, remedy: DOWNLOAD };
         // The parser's message may quote what it found: only the place is passed on.
-        let file: KeyFile = serde_json::from_str(text).map_err(|error| {
+        let is_object = text.trim_ascii_start().starts_with('{');
+        let file: KeyFile = serde_json::from_str(if is_object { text } else { "" }).map_err(|error| {
             fail(format!(
                 "it is not a JSON object with text fields (line {}, column {})",
                 error.line(),
