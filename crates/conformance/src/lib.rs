@@ -49,6 +49,8 @@ pub struct Settings {
     pub resource: Option<&'static str>,
     /// Bodies of errors are `{"own":<status>}`, as `application/problem+json`.
     pub own_bodies: bool,
+    /// The verifier holds no verdicts: each verification is a question.
+    pub cache_off: bool,
     /// The verifier is forgotten.
     pub without_verifier: bool,
 }

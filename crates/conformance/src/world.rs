@@ -34,6 +34,7 @@ impl World {
             realm: None,
             resource: None,
             own_bodies: false,
+            cache_off: false,
             without_verifier: false,
         };
         change(&mut settings);

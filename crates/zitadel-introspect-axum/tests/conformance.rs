@@ -58,6 +58,9 @@ fn verifier(settings: &Settings) -> Verifier {
     if let Some(resource) = settings.resource {
         builder = builder.resource(resource, ["tasks:read"]);
     }
+    if settings.cache_off {
+        builder = builder.cache_off();
+    }
     if settings.own_bodies {
         builder = builder.error_body("application/problem+json", |error| {
             format!("{{\"own\":{}}}", error.status().as_u16())

@@ -171,7 +171,7 @@ impl Fault {
         self
     }
 
-    /// Ends after so many requests.
+    /// Ends after so many requests; zero is none.
     #[must_use]
     pub fn times(mut self, times: usize) -> Self {
         self.times = Some(times);
@@ -202,7 +202,7 @@ impl Faults {
 
     /// The first fault that concerns a request; it counts as used.
     pub(crate) fn take(&mut self, endpoint: Endpoint, token: Option<&str>) -> Option<Kind> {
-        self.0.retain(|fault| fault.until.is_none_or(|end| Instant::now() < end));
+        self.0.retain(|fault| fault.times != Some(0) && fault.until.is_none_or(|end| Instant::now() < end));
         let concerns = |fault: &Fault| {
             fault.endpoint == endpoint && (fault.token.is_none() || fault.token.as_deref() == token)
         };

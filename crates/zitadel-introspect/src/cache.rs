@@ -56,6 +56,8 @@ pub(crate) struct Cache {
     settings: CacheSettings,
     good: Bounded<Arc<Held>>,
     bad: Bounded<Bad>,
+    /// Tokens that must not be read locally any more: bounded apart, so that bad ones cannot push them out.
+    distrusted: Bounded<()>,
     evicted_at: Mutex<Option<Instant>>,
 }
 
@@ -139,9 +141,10 @@ impl Held {
 impl Cache {
     pub(crate) fn new(identity: &str, settings: CacheSettings) -> Self {
         Self {
-            identity: digest(&SHA256, identity.as_bytes()).as_ref().try_into().unwrap_or_default(),
+            identity: bytes_of(&digest(&SHA256, identity.as_bytes())),
             good: bounded(settings.capacity),
             bad: bounded(settings.negative_capacity),
+            distrusted: bounded(settings.capacity),
             evicted_at: Mutex::new(None),
             settings,
         }
@@ -159,7 +162,7 @@ impl Cache {
                 context.finish()
             }
         };
-        Key(digest.as_ref().try_into().unwrap_or_default())
+        Key(bytes_of(&digest))
     }
 
     fn digest<const STACK: usize>(&self, token: &AccessToken) -> Digest {
@@ -205,9 +208,14 @@ impl Cache {
         held.age(now) >= self.settings.ttl + further
     }
 
-    /// A token that the issuer has called inactive, however long ago: reading it ourselves says nothing then.
-    pub(crate) fn was_inactive(&self, key: &Key) -> bool {
-        self.bad.peek(key).is_some_and(|bad| bad.reason == InvalidToken::Inactive)
+    /// A token that the issuer has called inactive, or whose verdict was evicted, however long ago: reading it
+    /// ourselves says nothing then.
+    pub(crate) fn is_distrusted(&self, key: &Key) -> bool {
+        self.distrusted.peek(key).is_some()
+    }
+
+    pub(crate) fn distrust(&self, key: Key) {
+        self.distrusted.insert(key, ());
     }
 
     pub(crate) fn newest(&self, key: &Key) -> Option<Arc<Held>> {
@@ -226,7 +234,7 @@ impl Cache {
             }
             held.inherit(&before);
         }
-        if held.is_local && self.was_inactive(&key) {
+        if held.is_local && self.is_distrusted(&key) {
             return; // the issuer knows better
         }
         if !self.was_evicted_since(held.asked_at) {
@@ -245,6 +253,7 @@ impl Cache {
 
     pub(crate) fn forget(&self, key: &Key, now: Instant) {
         self.mark_evicted(now);
+        self.distrust(*key);
         self.good.remove(key);
         self.bad.remove(key);
     }
@@ -252,12 +261,21 @@ impl Cache {
     /// Looks at each verdict: for rare events, not for requests.
     pub(crate) fn evict(&self, what: &Evict<'_>, now: Instant) {
         self.mark_evicted(now);
-        self.good.retain(|_, held| !held.is_of(what));
+        self.good.retain(|key, held| {
+            let stays = !held.is_of(what);
+            if !stays {
+                self.distrust(*key);
+            }
+            stays
+        });
     }
 
     pub(crate) fn clear(&self, now: Instant) {
         self.mark_evicted(now);
-        self.good.clear();
+        self.good.retain(|key, _| {
+            self.distrust(*key);
+            false
+        });
         self.bad.clear();
     }
 
@@ -274,6 +292,10 @@ impl Cache {
         let evicted_at = *self.evicted_at.lock().unwrap_or_else(PoisonError::into_inner);
         evicted_at.is_some_and(|evicted_at| asked_at <= evicted_at)
     }
+}
+
+fn bytes_of(digest: &Digest) -> [u8; 32] {
+    digest.as_ref().try_into().expect("a SHA-256 digest has 32 bytes")
 }
 
 fn bounded<V: Clone>(capacity: usize) -> Bounded<V> {

@@ -260,6 +260,9 @@ fn printable(name: &str) -> String {
 
 /// ``missing required role: `a` or `b` ``, or whole reasons joined where they are of several kinds.
 fn any_of(alternatives: &[Reason]) -> String {
+    if alternatives.is_empty() {
+        return "the requirement cannot be met".to_owned();
+    }
     let texts: Vec<_> = alternatives.iter().map(ToString::to_string).collect();
     let kind = |text: &str| text.split_once(": ").map(|(kind, _)| kind.to_owned());
     match texts.first().and_then(|first| kind(first)) {

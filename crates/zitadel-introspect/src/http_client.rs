@@ -60,6 +60,10 @@ impl HttpClient {
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             return unusable("an endpoint is neither https nor http");
         }
+        if !url.username().is_empty() || url.password().is_some() {
+            // The client would make a second authentication of it.
+            return unusable("an endpoint has user information");
+        }
         if self.elsewhere {
             let mut asked = self.origin.clone();
             asked.set_path(url.path());

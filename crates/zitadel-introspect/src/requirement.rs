@@ -72,9 +72,10 @@ impl Requirement {
         Self::new(Rule::Any(roles.into_iter().map(|role| Self::role(role).rule).collect()))
     }
 
-    /// All of several roles.
+    /// All of several roles; of an empty list nobody has them, lest a list that was lost lets everybody in.
     pub fn all_roles<R: Into<Role>>(roles: impl IntoIterator<Item = R>) -> Self {
-        Self::new(Rule::All(roles.into_iter().map(|role| Self::role(role).rule).collect()))
+        let all: Vec<_> = roles.into_iter().map(|role| Self::role(role).rule).collect();
+        if all.is_empty() { Self::nobody() } else { Self::new(Rule::All(all)) }
     }
 
     /// One scope of the token.
@@ -89,19 +90,31 @@ impl Requirement {
     }
 
     /// Narrows the roles named so far to those granted in one organization.
+    ///
+    /// Where no role was named, the caller's own organization must be this one, as with
+    /// [`organization`](Self::organization). A scope that is an alternative to a role is not narrowed.
     #[must_use]
     pub fn in_organization(mut self, organization: impl Into<OrganizationId>) -> Self {
         let id = organization.into();
-        self.rule.each_role(&mut |place, _| *place = Some(id.clone()));
-        self
+        let mut named = false;
+        self.rule.each_role(&mut |place, _| {
+            named = true;
+            *place = Some(id.clone());
+        });
+        if named { self } else { self.and(Self::organization(id)) }
     }
 
     /// Looks for the roles named so far in the claim of one project instead of our own.
+    /// Where no role was named, nobody can meet it.
     #[must_use]
     pub fn in_project(mut self, project: impl Into<ProjectId>) -> Self {
         let id = project.into();
-        self.rule.each_role(&mut |_, place| *place = Some(id.clone()));
-        self
+        let mut named = false;
+        self.rule.each_role(&mut |_, place| {
+            named = true;
+            *place = Some(id.clone());
+        });
+        if named { self } else { self.and(Self::nobody()) }
     }
 
     /// Both this and another requirement.
@@ -138,6 +151,10 @@ impl Requirement {
 
     pub(crate) fn max_age(&self) -> Option<Duration> {
         self.fresh_within
+    }
+
+    fn nobody() -> Self {
+        Self::new(Rule::Any(Vec::new()))
     }
 
     fn new(rule: Rule) -> Self {
@@ -277,6 +294,20 @@ mod tests {
             (Requirement::role("admin").and(Requirement::scope("x")), "missing required scope: `x`"),
         ] {
             assert_eq!(missing(&unmet).as_deref(), Some(text), "{unmet:?}");
+        }
+    }
+
+    #[test]
+    fn narrowing_without_a_role_never_lets_everybody_in() {
+        assert_eq!(missing(&Requirement::any_caller().in_organization("1")), None);
+        for unmet in [
+            Requirement::any_caller().in_organization("2"),
+            Requirement::scope("openid").in_organization("2"),
+            Requirement::any_caller().in_project("77"),
+            Requirement::scope("openid").in_project("77"),
+            Requirement::all_roles(Vec::<Role>::new()),
+        ] {
+            assert!(missing(&unmet).is_some(), "{unmet:?}");
         }
     }
 

@@ -128,7 +128,8 @@ impl Verdicts {
         now: Now,
     ) -> Option<Found> {
         let key = self.cache.key(token);
-        let newest = self.cache.newest(&key).filter(|newest| !Arc::ptr_eq(newest, held));
+        let is_newer = |newest: &Arc<Held>| !Arc::ptr_eq(newest, held) && self.still_stands(newest, now);
+        let newest = self.cache.newest(&key).filter(is_newer);
         let slot = newest.as_ref().unwrap_or(held);
         let outcome = if slot.claim_denial_question(self.settings.denial_interval, now.instant) {
             self.counters.refreshes_on_denial.count();
@@ -212,6 +213,10 @@ impl Verdicts {
         !unconfirmed && !self.cache.is_lapsed(held, now.instant) && held.is_within(max_age, now.instant)
     }
 
+    fn still_stands(&self, held: &Held, now: Now) -> bool {
+        !self.cache.is_lapsed(held, now.instant) && !held.claims.has_expired(now)
+    }
+
     /// A verdict of the issuer's own that is past its time, but not past the bound that the operator chose, nor
     /// past the token's end.
     fn serves_stale(&self, held: &Held, now: Now) -> bool {
@@ -263,7 +268,7 @@ impl Verdicts {
     /// A JWT where local verification is on; `None` where the issuer must be asked.
     async fn read_locally(self: &Arc<Self>, token: &AccessToken, key: Key, now: Now) -> Option<Outcome> {
         let local = self.local.as_ref()?;
-        if self.introspection.is_some() && self.cache.was_inactive(&key) {
+        if self.introspection.is_some() && self.cache.is_distrusted(&key) {
             return None;
         }
         let Some(jwt) = Jwt::of(token) else {
@@ -281,10 +286,8 @@ impl Verdicts {
             }
             // Perhaps a key of a kind that we cannot use: the issuer can.
             Ok(Err(InvalidToken::UnknownKey)) if self.introspection.is_some() => return None,
-            Ok(Err(reason)) => {
-                self.keep(key, &Found::Bad(reason), now.instant);
-                Ok(Found::Bad(reason))
-            }
+            // Not held: it costs no question, and must not push out what the issuer said of other tokens.
+            Ok(Err(reason)) => Ok(Found::Bad(reason)),
             Err(error) => Err(error),
         })
     }
@@ -356,6 +359,12 @@ impl Verdicts {
             Err(IssuerError::TimedOut)
         });
         metrics::histogram!("zitadel_introspect_upstream_seconds").record(began.elapsed());
+        if matches!(outcome, Ok(Found::Bad(InvalidToken::Inactive)))
+            && self.local.is_some()
+            && Jwt::of(token).is_some()
+        {
+            self.cache.distrust(key);
+        }
         if let Ok(found) = &outcome {
             let asked_at = sent_at.get().copied().unwrap_or_else(|| self.clock.now().instant);
             self.keep(key, found, asked_at);

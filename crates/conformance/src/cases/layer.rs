@@ -4,7 +4,8 @@ use crate::{
 };
 
 pub(super) async fn layer_and_extractor_verify_once<A: Adapter>() {
-    let world = World::new::<A>().await;
+    // A held verdict would hide a second verification.
+    let world = World::with::<A>(|settings| settings.cache_off = true).await;
     let user = world.user(&[]);
     let answer = world.get_as("/layer/caller", &user.pat()).await;
     assert_eq!((answer.status, answer.body), (200, user.id()));

@@ -19,9 +19,13 @@ fn plain_http_needs_a_loopback_host_or_an_explicit_word() {
     {
         assert!(builder(issuer).build().is_ok(), "{issuer}");
     }
-    for issuer in
-        ["http://host.example", "http://10.0.0.1:8080", "http://localhost.example", "http://0.0.0.0"]
-    {
+    for issuer in [
+        "http://host.example",
+        "http://10.0.0.1:8080",
+        "http://localhost.example",
+        "http://a.localhost",
+        "http://0.0.0.0",
+    ] {
         let text = message(builder(issuer));
         assert!(text.starts_with("issuer: ") && text.contains("dangerous_allow_http"), "{text}");
         assert!(builder(issuer).dangerous_allow_http().build().is_ok());

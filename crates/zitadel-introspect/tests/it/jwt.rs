@@ -304,3 +304,42 @@ async fn the_start_check_of_a_local_verifier_fetches_the_keys() {
     world.issuer.stop().await;
     assert!(local(&world).check().await.is_err());
 }
+
+#[tokio::test]
+async fn an_eviction_makes_a_held_jwt_be_asked_about() {
+    let world = World::new().await;
+    let forget: [fn(&Verifier, &World, &Token); 4] = [
+        |verifier, _, token| verifier.evict_token(token),
+        |verifier, _, token| verifier.evict_token_id(&token.id()),
+        |verifier, world, _| verifier.evict_user(&world.admin.id()),
+        |verifier, _, _| verifier.evict_all(),
+    ];
+    for (index, forget) in forget.iter().enumerate() {
+        let (verifier, token) = (auto(&world), jwt(&world));
+        assert_eq!(status(&authorize(&verifier, &token).await), 200, "{index}: read locally");
+        token.revoke();
+        forget(&verifier, &world, &token);
+        assert_eq!(status(&authorize(&verifier, &token).await), 401, "{index}: asked about");
+    }
+}
+
+#[tokio::test]
+async fn bad_tokens_cannot_push_out_that_a_jwt_was_revoked() {
+    let world = World::new().await;
+    let ahead = Arc::new(AtomicI64::new(0));
+    let builder = world.builder().verify_jwts_locally_without_revocation(world.project.id());
+    let verifier = builder.negative_cache_capacity(2).clock_ahead(Arc::clone(&ahead)).build().unwrap();
+    let token = jwt(&world);
+    token.revoke();
+    let fresh = Requirement::any_caller().fresh_within(Duration::ZERO);
+    assert_eq!(status(&require(&verifier, &token, &fresh).await), 401);
+    for number in 0..50 {
+        let header = json!({"alg": "RS256", "kid": world.issuer.signing_key_id(), "typ": "JWT"});
+        let forged = world.issuer.forge(&header, &good_claims(&world));
+        let forged = format!("{}A{number}", &forged[..forged.len() - 8]);
+        assert_eq!(status(&authorize(&verifier, &forged).await), 401);
+        assert_eq!(status(&authorize(&verifier, &format!("random-{number}")).await), 401);
+    }
+    ahead.store(6_000, Ordering::SeqCst);
+    assert_eq!(status(&authorize(&verifier, &token).await), 401, "not read locally again");
+}

@@ -130,7 +130,7 @@ async fn a_configured_project_is_whose_roles_count() {
 #[tokio::test]
 async fn a_verifier_serves_several_runtimes_one_after_the_other() {
     let world = World::new().await;
-    let verifier = world.verifier();
+    let verifier = world.builder().cache_off().build().unwrap();
     let token = world.token.to_string();
     for _ in 0..3 {
         let (verifier, token) = (verifier.clone(), token.clone());
@@ -140,4 +140,5 @@ async fn a_verifier_serves_several_runtimes_one_after_the_other() {
         });
         assert_eq!(in_a_runtime_of_its_own.join().unwrap(), 200);
     }
+    assert_eq!(world.issuer.introspections(), 3);
 }
