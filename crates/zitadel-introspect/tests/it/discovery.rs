@@ -22,6 +22,7 @@ async fn building_a_verifier_asks_nothing_and_the_document_is_asked_once() {
     for asked in first {
         assert_eq!(asked.await.unwrap(), 200);
     }
+    assert_eq!(status(&authorize(&verifier, &world.token).await), 200);
     assert_eq!(world.issuer.requests(Endpoint::Discovery), 1);
 }
 
