@@ -51,6 +51,7 @@ pub(crate) fn all<A: Adapter + 'static>() -> Vec<Case> {
             a_combination,
             a_role_of_another_project,
             an_organization_from_the_path,
+            the_callers_own_organization,
             role_names_are_exact;
         layer:
             layer_and_extractor_verify_once,

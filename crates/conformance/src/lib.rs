@@ -26,6 +26,7 @@ use world::World;
 /// | `/admin` | extractor with the role `admin` in its type | the user id |
 /// | `/maybe` | optional extractor | the user id or `anonymous` |
 /// | `/organizations/{id}` | any caller, then in the handler: `editor` in that organization | `editor` |
+/// | `/organizations/{id}/own` | any caller, then in the handler: the caller's own organization | `own` |
 /// | `/layer/caller`, also POST | layer: any caller; extractor: any caller | the user id |
 /// | `/layer/any-role` | layer: `editor` or `admin` | `passed` |
 /// | `/layer/all-roles` | layer: `editor` and `admin` | `passed` |

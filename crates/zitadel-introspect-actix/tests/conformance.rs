@@ -86,6 +86,7 @@ fn routes(config: &mut web::ServiceConfig, verifier: &Verifier, settings: &Setti
         .service(web::resource("/admin").route(web::get().to(admin)).route(web::head().to(admin)))
         .service(web::resource("/maybe").route(web::get().to(maybe)).route(web::head().to(maybe)))
         .route("/organizations/{id}", web::get().to(editor))
+        .route("/organizations/{id}/own", web::get().to(own))
         .service(protected_resource_metadata(verifier))
         .service(
             web::resource("/layer/caller")
@@ -122,4 +123,12 @@ async fn editor(request: HttpRequest, Authorized(caller): Authorized) -> Result<
     let organization = request.match_info().get("id").unwrap().to_owned();
     caller.require(&Requirement::role("editor").in_organization(organization)).await?;
     Ok("editor")
+}
+
+async fn own(
+    organization: web::Path<String>,
+    Authorized(caller): Authorized,
+) -> Result<&'static str, Rejection> {
+    caller.require(&Requirement::organization(organization.into_inner())).await?;
+    Ok("own")
 }

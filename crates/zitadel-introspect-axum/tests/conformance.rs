@@ -81,6 +81,7 @@ fn router(verifier: &Verifier, settings: &Settings) -> Router<Verifier> {
         .route("/admin", get(admin))
         .route("/maybe", get(maybe))
         .route("/organizations/{id}", get(editor))
+        .route("/organizations/{id}/own", get(own))
         .route("/layer/caller", get(caller).post(caller).layer(layer(Requirement::any_caller())))
         .route("/layer/any-role", guarded(Requirement::any_role(["editor", "admin"])))
         .route("/layer/all-roles", guarded(Requirement::all_roles(["editor", "admin"])))
@@ -108,4 +109,12 @@ async fn editor(
 ) -> Result<&'static str, Rejection> {
     caller.require(&Requirement::role("editor").in_organization(organization)).await?;
     Ok("editor")
+}
+
+async fn own(
+    Path(organization): Path<String>,
+    Authorized(caller): Authorized,
+) -> Result<&'static str, Rejection> {
+    caller.require(&Requirement::organization(organization)).await?;
+    Ok("own")
 }

@@ -77,6 +77,17 @@ pub(super) async fn an_organization_from_the_path<A: Adapter>() {
     assert!(!format!("{answer:?}").contains(&other), "the id is not repeated");
 }
 
+pub(super) async fn the_callers_own_organization<A: Adapter>() {
+    let world = World::new::<A>().await;
+    let (own, other) = (world.issuer.default_organization().id(), world.issuer.organization("Guests").id());
+    let token = world.token(&[]);
+    let answer = world.get_as(&format!("/organizations/{own}/own"), &token).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "own"));
+    let answer = world.get_as(&format!("/organizations/{other}/own"), &token).await;
+    assert_eq!(refusal(&answer), (403, INSUFFICIENT, "permission denied: missing required organization\n"));
+    assert!(!format!("{answer:?}").contains(&other), "the id is not repeated");
+}
+
 pub(super) async fn role_names_are_exact<A: Adapter>() {
     let world = World::new::<A>().await;
     world.project.add_roles(["Admin", "administrator", "admin "]);
