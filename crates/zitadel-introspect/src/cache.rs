@@ -36,9 +36,16 @@ pub(crate) struct Held {
     renewing: AtomicBool,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// A token that is refused, and whose it is where that is known.
+#[derive(Debug, Clone)]
+pub(crate) struct Refused {
+    pub(crate) reason: InvalidToken,
+    pub(crate) user_id: Option<Arc<str>>,
+}
+
+#[derive(Debug, Clone)]
 struct Bad {
-    reason: InvalidToken,
+    refused: Refused,
     asked_at: Instant,
 }
 
@@ -64,7 +71,7 @@ pub(crate) struct Cache {
 /// What the cache knows of a token.
 pub(crate) enum Known {
     Good(Arc<Held>),
-    Bad(InvalidToken),
+    Bad(Refused),
     Nothing,
 }
 
@@ -84,6 +91,18 @@ type Bounded<V> = quick_cache::sync::Cache<
     DefaultLifecycle<Key, V>,
 >;
 
+impl Refused {
+    pub(crate) fn of(claims: &Claims, reason: InvalidToken) -> Self {
+        Self { reason, user_id: claims.subject().map(Arc::from) }
+    }
+}
+
+impl From<InvalidToken> for Refused {
+    fn from(reason: InvalidToken) -> Self {
+        Self { reason, user_id: None }
+    }
+}
+
 impl Held {
     pub(crate) fn new(claims: Claims, asked_at: Instant, is_local: bool) -> Self {
         let (denial_asked_at, renewing) = (Mutex::new(None), AtomicBool::new(false));
@@ -92,6 +111,11 @@ impl Held {
 
     pub(crate) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.asked_at)
+    }
+
+    /// Whether the issuer was asked at that time or later.
+    pub(crate) fn is_of_issuer_since(&self, instant: Instant) -> bool {
+        !self.is_local && self.asked_at >= instant
     }
 
     /// Whether the verdict is not older than that, and the issuer's own.
@@ -185,7 +209,7 @@ impl Cache {
         let bad = self.bad.get(key);
         let standing =
             bad.filter(|bad| now.saturating_duration_since(bad.asked_at) < self.settings.negative_ttl);
-        standing.map_or(Known::Nothing, |bad| Known::Bad(bad.reason))
+        standing.map_or(Known::Nothing, |bad| Known::Bad(bad.refused))
     }
 
     /// A token that was good and is not over by its own word.
@@ -246,9 +270,9 @@ impl Cache {
         }
     }
 
-    pub(crate) fn keep_bad(&self, key: Key, reason: InvalidToken, asked_at: Instant) {
+    pub(crate) fn keep_bad(&self, key: Key, refused: Refused, asked_at: Instant) {
         self.good.remove(&key);
-        self.bad.insert(key, Bad { reason, asked_at });
+        self.bad.insert(key, Bad { refused, asked_at });
     }
 
     pub(crate) fn forget(&self, key: &Key, now: Instant) {

@@ -411,7 +411,7 @@ impl Builder {
                 confirm_within: self.confirm_within,
             },
             cache: Cache::new(&identity, self.cache),
-            breaker: Breaker::default(),
+            breaker: Breaker::new(self.timeout),
             counters: Counters::default(),
             clock: self.clock.clone(),
             flights: Flights::default(),

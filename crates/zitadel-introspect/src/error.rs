@@ -263,15 +263,26 @@ fn any_of(alternatives: &[Reason]) -> String {
     if alternatives.is_empty() {
         return "the requirement cannot be met".to_owned();
     }
-    let texts: Vec<_> = alternatives.iter().map(ToString::to_string).collect();
-    let kind = |text: &str| text.split_once(": ").map(|(kind, _)| kind.to_owned());
-    match texts.first().and_then(|first| kind(first)) {
-        Some(first) if texts.iter().all(|text| kind(text).as_ref() == Some(&first)) => {
-            let names: Vec<_> = texts.iter().map(|text| &text[first.len() + 2..]).collect();
-            format!("{first}: {}", names.join(" or "))
-        }
-        _ => texts.join(" or "),
+    let role = |reason: &Reason| match reason {
+        Reason::MissingRole { role } => Some(role.as_str().to_owned()),
+        _ => None,
+    };
+    let scope = |reason: &Reason| match reason {
+        Reason::MissingScope { scope } => Some(scope.as_str().to_owned()),
+        _ => None,
+    };
+    let list = |names: Vec<String>| {
+        let quoted: Vec<_> = names.iter().map(|name| format!("`{}`", printable(name))).collect();
+        quoted.join(" or ")
+    };
+    if let Some(roles) = alternatives.iter().map(role).collect() {
+        return format!("missing required role: {}", list(roles));
     }
+    if let Some(scopes) = alternatives.iter().map(scope).collect() {
+        return format!("missing required scope: {}", list(scopes));
+    }
+    let texts: Vec<_> = alternatives.iter().map(ToString::to_string).collect();
+    texts.join(" or ")
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use futures_util::{
 use tokio::sync::oneshot;
 
 use crate::{
-    cache::{Held, Key},
+    cache::{Held, Key, Refused},
     error::InvalidToken,
     issuer_error::IssuerError,
 };
@@ -25,7 +25,13 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) enum Found {
     Good(Arc<Held>),
-    Bad(InvalidToken),
+    Bad(Refused),
+}
+
+impl Found {
+    pub(crate) fn is_inactive(&self) -> bool {
+        matches!(self, Self::Bad(Refused { reason: InvalidToken::Inactive, .. }))
+    }
 }
 
 pub(crate) type Outcome = Result<Found, IssuerError>;

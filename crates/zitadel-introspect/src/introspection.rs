@@ -19,6 +19,7 @@ use url::Url;
 
 use crate::{
     bearer::AccessToken,
+    breaker::Breaker,
     claims::{Broken, Claims},
     client_auth::Credentials,
     discovery::Discovery,
@@ -49,16 +50,22 @@ pub(crate) struct Introspection {
 }
 
 impl Introspection {
-    /// One question, and a second one where a connection or a gateway failed. `admit` decides when its turn has
-    /// come, and `mark` is called when it is sent.
+    /// One question, when its turn has come and the breaker lets it through; `mark` is called when it is sent.
     pub(crate) async fn ask(
         &self,
         token: &AccessToken,
-        admit: impl Fn() -> Result<(), IssuerError>,
+        breaker: &Breaker,
         mark: impl Fn(),
     ) -> Result<Verdict, IssuerError> {
         let _turn = self.turns.take().await?;
-        admit()?;
+        let admitted = breaker.admit()?;
+        let answer = self.ask_and_retry(token, mark).await;
+        admitted.record(answer.as_ref().err());
+        answer
+    }
+
+    /// Asks a second time where a connection or a gateway failed.
+    async fn ask_and_retry(&self, token: &AccessToken, mark: impl Fn()) -> Result<Verdict, IssuerError> {
         let metadata = self.discovery.metadata().await?;
         let missing = "the discovery document has no introspection_endpoint";
         let endpoint =

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     bearer::AccessToken,
-    cache::Held,
+    cache::{Held, Refused},
     claims::Claims,
     clock::{Clock, Now},
     error::InvalidToken,
@@ -105,14 +105,14 @@ impl TestTokens {
     pub(crate) fn get(&self, token: &AccessToken, now: Now) -> Outcome {
         match self.0.get(token.as_bytes()) {
             Some(Scripted::Active(claims)) if claims.has_expired(now) => {
-                Ok(Found::Bad(InvalidToken::Expired))
+                Ok(Found::Bad(Refused::of(claims, InvalidToken::Expired)))
             }
-            Some(Scripted::Refused(reason)) => Ok(Found::Bad(*reason)),
+            Some(Scripted::Refused(reason)) => Ok(Found::Bad((*reason).into())),
             Some(Scripted::Active(claims)) => {
                 Ok(Found::Good(Arc::new(Held::new(Claims::clone(claims), now.instant, false))))
             }
             Some(Scripted::Unavailable) => Err(IssuerError::TimedOut),
-            None => Ok(Found::Bad(InvalidToken::Inactive)),
+            None => Ok(Found::Bad(InvalidToken::Inactive.into())),
         }
     }
 }

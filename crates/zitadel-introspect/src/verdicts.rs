@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -15,7 +15,7 @@ use tracing::Instrument;
 use crate::{
     bearer::AccessToken,
     breaker::Breaker,
-    cache::{Cache, Held, Key, Known},
+    cache::{Cache, Held, Key, Known, Refused},
     clock::{Clock, Now},
     error::InvalidToken,
     flight::{Flights, Found, Joined, Outcome, SentAt, Takeoff, Waiting},
@@ -69,13 +69,12 @@ impl Verdicts {
     ) -> Option<Arc<Held>> {
         let key = self.cache.key(token);
         let held = self.cache.held(&key)?;
-        if !self.serves(&held, requirement.max_age(), now) || !requirement.is_met(&held.claims) {
+        let serves = self.serves(&held, requirement.max_age(), now) && !held.claims.has_expired(now);
+        if !serves || !requirement.is_met(&held.claims) {
             return None;
         }
-        match self.hit(token, key, held, now) {
-            Found::Good(held) => Some(held),
-            Found::Bad(_) => None,
-        }
+        self.hit(token, key, &held, now);
+        Some(held)
     }
 
     /// A verdict on a token that is not older than `max_age`.
@@ -89,12 +88,15 @@ impl Verdicts {
         let mut stale = None;
         match self.cache.look(&key, now.instant, self.settings.stale_for) {
             Known::Good(held) if self.serves(&held, max_age, now) => {
-                return Ok(self.hit(token, key, held, now));
+                self.hit(token, key, &held, now);
+                let has_expired = held.claims.has_expired(now);
+                let expired = || Refused::of(&held.claims, InvalidToken::Expired);
+                return Ok(if has_expired { Found::Bad(expired()) } else { Found::Good(held) });
             }
             Known::Good(held) => stale = Some(held),
-            Known::Bad(reason) => {
+            Known::Bad(refused) => {
                 self.counters.negative_hits.count();
-                return Ok(Found::Bad(reason));
+                return Ok(Found::Bad(refused));
             }
             Known::Nothing => self.counters.misses.count(),
         }
@@ -231,18 +233,17 @@ impl Verdicts {
         self.settings.confirm_within.is_some() && self.cache.newest(key).is_some()
     }
 
-    fn hit(self: &Arc<Self>, token: &AccessToken, key: Key, held: Arc<Held>, now: Now) -> Found {
+    fn hit(self: &Arc<Self>, token: &AccessToken, key: Key, held: &Arc<Held>, now: Now) {
         self.counters.hits.count();
         let is_due = if held.is_local {
             self.settings.confirm_within.is_some()
         } else {
             let ahead = self.settings.refresh_ahead;
-            ahead.is_some_and(|ahead| self.cache.lapses_within(&held, ahead, now.instant))
+            ahead.is_some_and(|ahead| self.cache.lapses_within(held, ahead, now.instant))
         };
         if is_due {
-            self.renew_ahead(token, key, &held);
+            self.renew_ahead(token, key, held);
         }
-        if held.claims.has_expired(now) { Found::Bad(InvalidToken::Expired) } else { Found::Good(held) }
     }
 
     /// Renews a verdict that is in use, without anybody waiting for it.
@@ -272,7 +273,7 @@ impl Verdicts {
             return None;
         }
         let Some(jwt) = Jwt::of(token) else {
-            return self.introspection.is_none().then_some(Ok(Found::Bad(InvalidToken::Malformed)));
+            return self.introspection.is_none().then_some(Ok(Found::Bad(InvalidToken::Malformed.into())));
         };
         self.counters.local.count();
         Some(match local.verify(&jwt, now).await {
@@ -287,7 +288,7 @@ impl Verdicts {
             // Perhaps a key of a kind that we cannot use: the issuer can.
             Ok(Err(InvalidToken::UnknownKey)) if self.introspection.is_some() => return None,
             // Not held: it costs no question, and must not push out what the issuer said of other tokens.
-            Ok(Err(reason)) => Ok(Found::Bad(reason)),
+            Ok(Err(reason)) => Ok(Found::Bad(reason.into())),
             Err(error) => Err(error),
         })
     }
@@ -298,7 +299,7 @@ impl Verdicts {
         }
         match found {
             Found::Good(held) => self.cache.keep(key, held),
-            Found::Bad(reason) => self.cache.keep_bad(key, *reason, asked_at),
+            Found::Bad(refused) => self.cache.keep_bad(key, refused.clone(), asked_at),
         }
     }
 
@@ -349,20 +350,10 @@ impl Verdicts {
         let span = tracing::debug_span!("introspection", issuer = %self.settings.issuer);
         let asking = self.ask_and_doubt(token, key, sent_at).instrument(span);
         let outcome = tokio::time::timeout(self.settings.timeout, asking).await;
-        let outcome = outcome.unwrap_or_else(|_| {
-            // Time that was spent in our own queue says nothing of the issuer.
-            let now = self.clock.now().instant;
-            let waited = |sent_at: &Instant| now.saturating_duration_since(*sent_at);
-            if sent_at.get().map(waited).is_some_and(|waited| waited >= self.settings.timeout / 2) {
-                self.breaker.record(Some(&IssuerError::TimedOut));
-            }
-            Err(IssuerError::TimedOut)
-        });
+        let outcome = outcome.unwrap_or(Err(IssuerError::TimedOut));
         metrics::histogram!("zitadel_introspect_upstream_seconds").record(began.elapsed());
-        if matches!(outcome, Ok(Found::Bad(InvalidToken::Inactive)))
-            && self.local.is_some()
-            && Jwt::of(token).is_some()
-        {
+        let is_inactive = outcome.as_ref().is_ok_and(Found::is_inactive);
+        if is_inactive && self.local.is_some() && Jwt::of(token).is_some() {
             self.cache.distrust(key);
         }
         if let Ok(found) = &outcome {
@@ -380,8 +371,7 @@ impl Verdicts {
     /// ZITADEL says inactive for its own troubles as well: a token that was good is asked for once more.
     async fn ask_and_doubt(&self, token: &AccessToken, key: Key, sent_at: &SentAt) -> Outcome {
         let found = self.ask_once(token, sent_at).await?;
-        let is_surprise = matches!(found, Found::Bad(InvalidToken::Inactive));
-        if is_surprise && self.cache.knew_as_good(&key, self.clock.now()) {
+        if found.is_inactive() && self.cache.knew_as_good(&key, self.clock.now()) {
             return self.ask_once(token, sent_at).await;
         }
         Ok(found)
@@ -391,17 +381,12 @@ impl Verdicts {
         let Some(introspection) = &self.introspection else {
             return Err(IssuerError::Unusable { problem: "this verifier reads JWTs only and cannot ask" });
         };
-        let was_admitted = AtomicBool::new(false);
-        let admit = || self.breaker.admit().inspect(|()| was_admitted.store(true, Ordering::Relaxed));
         let mark = || {
             let _ = sent_at.set(self.clock.now().instant);
         };
-        let answer = introspection.ask(token, admit, mark).await;
-        if was_admitted.load(Ordering::Relaxed) {
-            self.breaker.record(answer.as_ref().err());
-        }
-        Ok(match answer? {
-            Verdict::Inactive => Found::Bad(InvalidToken::Inactive),
+        let answer = introspection.ask(token, &self.breaker, mark).await?;
+        Ok(match answer {
+            Verdict::Inactive => Found::Bad(InvalidToken::Inactive.into()),
             Verdict::Active(claims) => {
                 let checked = claims.check_origin(&self.settings.issuer, self.settings.audience.as_deref());
                 let now = self.clock.now();
@@ -410,7 +395,7 @@ impl Verdicts {
                         let asked_at = sent_at.get().copied().unwrap_or(now.instant);
                         Found::Good(Arc::new(Held::new(*claims, asked_at, false)))
                     }
-                    Err(reason) => Found::Bad(reason),
+                    Err(reason) => Found::Bad(Refused::of(&claims, reason)),
                 }
             }
         })

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     bearer::AccessToken,
-    cache::{Evict, Held},
+    cache::{Evict, Held, Refused},
     claims::Claims,
     client_auth::ClientAuth,
     clock::{Clock, Now},
@@ -48,7 +48,9 @@ struct Inner {
 #[derive(Clone)]
 pub struct Caller {
     held: Arc<Held>,
-    verified_at: Instant,
+    settled_at: Instant,
+    /// The question was sent for this request, or while it was under way.
+    is_fresh: bool,
     token: AccessToken,
     verifier: Verifier,
 }
@@ -196,7 +198,7 @@ impl Verifier {
         let now = self.0.clock.now();
         let verdicts = self.0.source.verdicts();
         match verdicts.and_then(|verdicts| verdicts.held(&token, requirement, now)) {
-            Some(held) => Ok(self.caller(held, token, now)),
+            Some(held) => Ok(self.caller(held, token, now.instant, false)),
             None => Err(token),
         }
     }
@@ -218,21 +220,24 @@ impl Verifier {
         }
     }
 
-    fn caller(&self, held: Arc<Held>, token: AccessToken, now: Now) -> Caller {
-        Caller { held, verified_at: now.instant, token, verifier: self.clone() }
+    fn caller(&self, held: Arc<Held>, token: AccessToken, settled_at: Instant, is_fresh: bool) -> Caller {
+        Caller { held, settled_at, is_fresh, token, verifier: self.clone() }
     }
 
     async fn verify(&self, token: AccessToken, max_age: Option<Duration>) -> Result<Caller, AuthError> {
-        let now = self.0.clock.now();
-        let held = self.settle(self.0.source.get(&token, max_age, now).await)?;
-        Ok(self.caller(held, token, now))
+        let began = self.0.clock.now();
+        let held = self.settle(self.0.source.get(&token, max_age, began).await)?;
+        let is_fresh = held.is_of_issuer_since(began.instant);
+        Ok(self.caller(held, token, self.0.clock.now().instant, is_fresh))
     }
 
     /// What was found, or why the request is refused.
     fn settle(&self, outcome: Outcome) -> Result<Arc<Held>, AuthError> {
         match outcome {
             Ok(Found::Good(held)) => Ok(held),
-            Ok(Found::Bad(reason)) => Err(self.refuse(Reason::InvalidToken(reason), None)),
+            Ok(Found::Bad(Refused { reason, user_id })) => {
+                Err(self.refuse(Reason::InvalidToken(reason), user_id.as_deref()))
+            }
             Err(error) => Err(self.refuse(Reason::Unavailable(error), None)),
         }
     }
@@ -274,7 +279,13 @@ impl Caller {
     ///
     /// [`AuthError`] as [`Verifier::authorize`] gives it: 403 if the requirement is not met.
     pub async fn require(&self, requirement: &Requirement) -> Result<Self, AuthError> {
-        self.verifier.in_time(self.clone().meet(requirement)).await
+        let now = self.verifier.0.clock.now();
+        let is_settled = !self.held.claims.has_expired(now) && !self.is_due(requirement.max_age(), now);
+        if is_settled && requirement.is_met(&self.held.claims) {
+            return Ok(self.clone());
+        }
+        // In a box, and with its timer, only where something may have to be awaited.
+        Box::pin(self.verifier.in_time(self.clone().meet(requirement))).await
     }
 
     /// Whether this very verifier, or a clone of it, has verified the caller. Adapters ask before they
@@ -295,8 +306,9 @@ impl Caller {
         let Err(reason) = requirement.check(&self.held.claims) else { return Ok(self) };
         match self.before_denial().await {
             Some(Found::Good(newer)) => self.held = newer,
-            Some(Found::Bad(reason)) => {
-                return Err(self.verifier.refuse(Reason::InvalidToken(reason), self.held.claims.subject()));
+            Some(Found::Bad(refused)) => {
+                let user_id = self.held.claims.subject();
+                return Err(self.verifier.refuse(Reason::InvalidToken(refused.reason), user_id));
             }
             None => return Err(self.verifier.refuse(reason, self.held.claims.subject())),
         }
@@ -310,19 +322,25 @@ impl Caller {
     async fn freshen(&mut self, max_age: Option<Duration>) -> Result<(), AuthError> {
         let now = self.verifier.0.clock.now();
         if self.held.claims.has_expired(now) {
-            return self.verifier.settle(Ok(Found::Bad(InvalidToken::Expired))).map(|_| ());
+            let expired = Reason::InvalidToken(InvalidToken::Expired);
+            return Err(self.verifier.refuse(expired, self.held.claims.subject()));
         }
-        if self.was_just_asked(now) {
-            return Ok(());
-        }
-        let verdicts = self.verifier.0.source.verdicts();
-        let outlived = now.instant.saturating_duration_since(self.verified_at) > JUST_NOW;
-        let has_lapsed =
-            outlived && verdicts.is_some_and(|verdicts| verdicts.cache.is_lapsed(&self.held, now.instant));
-        if has_lapsed || !self.held.is_within(max_age, now.instant) {
-            self.held = self.verifier.settle(self.verifier.0.source.get(&self.token, max_age, now).await)?;
+        if self.is_due(max_age, now) {
+            *self = self.verifier.verify(self.token.clone(), max_age).await?;
         }
         Ok(())
+    }
+
+    /// Whether the verdict must be renewed before it answers.
+    fn is_due(&self, max_age: Option<Duration>, now: Now) -> bool {
+        if self.was_just_asked(now) {
+            return false;
+        }
+        let verdicts = self.verifier.0.source.verdicts();
+        let outlived = now.instant.saturating_duration_since(self.settled_at) > JUST_NOW;
+        let has_lapsed =
+            outlived && verdicts.is_some_and(|verdicts| verdicts.cache.is_lapsed(&self.held, now.instant));
+        has_lapsed || !self.held.is_within(max_age, now.instant)
     }
 
     /// A newer verdict than one that was held already, before it refuses.
@@ -335,8 +353,7 @@ impl Caller {
     /// What was asked for while this request was under way is as fresh as it can be; not so in a stream that
     /// outlives its beginning.
     fn was_just_asked(&self, now: Now) -> bool {
-        let is_of_this_request = !self.held.is_local && self.held.asked_at >= self.verified_at;
-        is_of_this_request && self.held.age(now.instant) <= JUST_NOW
+        self.is_fresh && now.instant.saturating_duration_since(self.settled_at) <= JUST_NOW
     }
 }
 

@@ -160,6 +160,21 @@ async fn a_caller_without_the_role_cannot_hammer_the_issuer() {
 }
 
 #[tokio::test]
+async fn what_a_slow_issuer_has_just_said_is_not_asked_again() {
+    let world = World::new().await;
+    let timed = Timed::new(world.builder());
+    let held = world.issuer.hold(Endpoint::Introspection);
+    let (verifier, token) = (timed.verifier.clone(), world.token.to_string());
+    let viewer = Requirement::role("viewer").fresh_within(Duration::ZERO);
+    let asking = tokio::spawn(async move { status(&require(&verifier, &token, &viewer).await) });
+    world.issuer.asked(Endpoint::Introspection, 1).await;
+    timed.advance(SECOND * 3);
+    drop(held);
+    assert_eq!(asking.await.unwrap(), 403);
+    assert_eq!(world.issuer.introspections(), 1);
+}
+
+#[tokio::test]
 async fn a_held_denial_stands_while_the_issuer_is_away() {
     let world = World::new().await;
     let verifier = world.verifier();
