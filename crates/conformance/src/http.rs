@@ -49,13 +49,18 @@ impl Connection {
 
     /// Reads one answer; `None` where the connection ends before one.
     pub async fn answer(&mut self, without_body: bool) -> Option<Answer> {
-        let head = self.read_until_blank_line().await?;
+        let head = self.read_until(b"\r\n\r\n").await?;
         let mut lines = head.lines();
         let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
         let headers: Vec<_> = lines.filter_map(|line| line.split_once(':')).map(field).collect();
-        let length = headers.iter().find(|(name, _)| name == "content-length");
-        let length = length.and_then(|(_, value)| value.parse().ok()).unwrap_or_default();
-        let body = if without_body { String::new() } else { self.read_exactly(length).await? };
+        let header =
+            |wanted: &str| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+        let length = header("content-length").and_then(|value| value.parse().ok()).unwrap_or_default();
+        let body = match header("transfer-encoding") {
+            _ if without_body => String::new(),
+            Some("chunked") => self.read_chunks().await?,
+            _ => String::from_utf8(self.read_exactly(length).await?).ok()?,
+        };
         Some(Answer { status, headers, body })
     }
 
@@ -65,10 +70,10 @@ impl Connection {
         self.buffer.is_empty() && matches!(self.stream.read(&mut byte).await, Ok(0) | Err(_))
     }
 
-    async fn read_until_blank_line(&mut self) -> Option<String> {
+    async fn read_until(&mut self, end: &[u8]) -> Option<String> {
         loop {
-            if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-                let rest = self.buffer.split_off(end + 4);
+            if let Some(found) = self.buffer.windows(end.len()).position(|window| window == end) {
+                let rest = self.buffer.split_off(found + end.len());
                 let head = std::mem::replace(&mut self.buffer, rest);
                 return String::from_utf8(head).ok();
             }
@@ -76,12 +81,25 @@ impl Connection {
         }
     }
 
-    async fn read_exactly(&mut self, length: usize) -> Option<String> {
+    async fn read_chunks(&mut self) -> Option<String> {
+        let mut body = Vec::new();
+        loop {
+            let line = self.read_until(b"\r\n").await?;
+            let length = usize::from_str_radix(line.trim_end(), 16).ok()?;
+            let chunk = self.read_exactly(length + 2).await?;
+            if length == 0 {
+                return String::from_utf8(body).ok();
+            }
+            body.extend_from_slice(&chunk[..length]);
+        }
+    }
+
+    async fn read_exactly(&mut self, length: usize) -> Option<Vec<u8>> {
         while self.buffer.len() < length {
             self.read_more().await?;
         }
         let rest = self.buffer.split_off(length);
-        String::from_utf8(std::mem::replace(&mut self.buffer, rest)).ok()
+        Some(std::mem::replace(&mut self.buffer, rest))
     }
 
     async fn read_more(&mut self) -> Option<()> {

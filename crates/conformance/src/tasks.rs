@@ -1,6 +1,7 @@
 //! A tasks server, as a process, against the transcripts of ZITADEL's guide for APIs.
 
 mod contract;
+mod postgres;
 mod process;
 mod stop;
 mod transcripts;
@@ -12,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+pub use self::postgres::Postgres;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -25,15 +27,38 @@ use crate::{
     report,
 };
 
-/// Runs all cases against the binary.
+/// The server under test, and where it keeps its tasks.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// The program.
+    pub binary: PathBuf,
+    /// A PostgreSQL server; none for a file of SQLite.
+    pub postgres: Option<Postgres>,
+}
+
+/// Runs all cases against the binary, with SQLite.
 ///
 /// # Panics
 ///
 /// With the names of the cases that failed.
 pub async fn run(binary: &str) {
-    let binary = PathBuf::from(binary);
+    run_all(&Subject { binary: PathBuf::from(binary), postgres: None }).await;
+}
+
+/// Runs all cases against the binary, with PostgreSQL where there is a server.
+///
+/// # Panics
+///
+/// With the names of the cases that failed.
+pub async fn run_on_postgres(binary: &str) {
+    if let Some(postgres) = Postgres::find() {
+        run_all(&Subject { binary: PathBuf::from(binary), postgres: Some(postgres) }).await;
+    }
+}
+
+async fn run_all(subject: &Subject) {
     let mut failed = Vec::new();
-    let cases = cases(&binary);
+    let cases = cases(subject);
     let count = cases.len();
     for (name, case) in cases {
         if let Err(error) = tokio::spawn(case).await {
@@ -41,24 +66,25 @@ pub async fn run(binary: &str) {
             failed.push(format!("{name}: {}", cause.as_deref().map(crate::message).unwrap_or_default()));
         }
     }
-    let name = binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    report(&format!("tasks: {name}: {count} cases, {} failed", failed.len()));
+    let name = subject.binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let database = if subject.postgres.is_some() { "PostgreSQL" } else { "SQLite" };
+    report(&format!("tasks: {name} on {database}: {count} cases, {} failed", failed.len()));
     assert!(failed.is_empty(), "\n{}", failed.join("\n"));
 }
 
 type Case = (&'static str, std::pin::Pin<Box<dyn Future<Output = ()> + Send>>);
 
 macro_rules! cases {
-    ($binary:expr, $($module:ident: $($case:ident),+ $(,)?);+ $(;)?) => {
+    ($subject:expr, $($module:ident: $($case:ident),+ $(,)?);+ $(;)?) => {
         vec![$($((
             concat!(stringify!($module), "::", stringify!($case)),
-            Box::pin($module::$case($binary.to_path_buf())) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+            Box::pin($module::$case(Subject::clone($subject))) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
         )),+),+]
     };
 }
 
-fn cases(binary: &Path) -> Vec<Case> {
-    cases! { binary,
+fn cases(subject: &Subject) -> Vec<Case> {
+    cases! { subject,
         transcripts:
             the_guide_byte_for_byte,
             the_demo_replays_the_guide;
@@ -74,7 +100,10 @@ fn cases(binary: &Path) -> Vec<Case> {
             private_answers_are_not_kept,
             two_adds_at_once_lose_nothing,
             healthz_needs_no_issuer,
-            no_token_reaches_the_log;
+            no_token_reaches_the_log,
+            a_list_is_read_in_pages,
+            a_long_list_comes_whole_and_in_order,
+            readiness_says_what_is_missing;
         process:
             bad_arguments_end_with_one_line_and_status_2,
             a_key_that_the_issuer_refuses_ends_the_start,
@@ -87,28 +116,51 @@ fn cases(binary: &Path) -> Vec<Case> {
     }
 }
 
+impl Subject {
+    /// The flags of a server with a database of its own.
+    pub async fn arguments(&self, issuer: &Issuer, folder: &TempDir) -> Vec<String> {
+        let file = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        let database = match &self.postgres {
+            Some(postgres) => postgres.database().await,
+            None => format!("sqlite://{}", file("tasks.db")),
+        };
+        let operations = ["--database", &database, "--metrics-address", "127.0.0.1:0"];
+        let api = ["--domain", &issuer.url(), "--key", &file("key.json"), "--port", "0"];
+        operations.into_iter().chain(api).map(str::to_owned).collect()
+    }
+}
+
 /// The embedded issuer, an API key in a file, and a server process.
-pub(crate) struct Tasks {
-    pub(crate) issuer: Issuer,
-    pub(crate) project: Project,
-    pub(crate) api: Api,
+#[derive(Debug)]
+pub struct Tasks {
+    /// The issuer.
+    pub issuer: Issuer,
+    /// With the roles `admin` and `viewer`.
+    pub project: Project,
+    /// The API of the server.
+    pub api: Api,
     /// Holds the key file for as long as the server may read it.
-    pub(crate) _folder: TempDir,
-    pub(crate) server: Server,
+    pub folder: TempDir,
+    /// The server.
+    pub server: Server,
 }
 
 impl Tasks {
-    pub(crate) async fn start(binary: &Path) -> Self {
-        Self::start_logging(binary, "info").await
+    /// Starts all of it.
+    pub async fn start(subject: &Subject) -> Self {
+        Self::start_logging(subject, "info").await
     }
 
-    pub(crate) async fn start_logging(binary: &Path, level: &str) -> Self {
+    /// Starts all of it, with a log level for the server.
+    pub async fn start_logging(subject: &Subject, level: &str) -> Self {
         let (issuer, project, api, folder) = Self::issuer().await;
-        let server = Server::start_logging(binary, &Self::arguments(&issuer, &folder), level).await;
-        Self { issuer, project, api, _folder: folder, server }
+        let arguments = subject.arguments(&issuer, &folder).await;
+        let server = Server::start_logging(&subject.binary, &arguments, level).await;
+        Self { issuer, project, api, folder, server }
     }
 
-    pub(crate) async fn issuer() -> (Issuer, Project, Api, TempDir) {
+    /// An issuer, a project, and an API with its key file in a folder.
+    pub async fn issuer() -> (Issuer, Project, Api, TempDir) {
         let issuer = Issuer::start().await;
         let project = issuer.project("tasks");
         project.add_roles(["admin", "viewer"]);
@@ -118,12 +170,8 @@ impl Tasks {
         (issuer, project, api, folder)
     }
 
-    pub(crate) fn arguments(issuer: &Issuer, folder: &TempDir) -> Vec<String> {
-        let key = folder.path().join("key.json").to_string_lossy().into_owned();
-        ["--domain", &issuer.url(), "--key", &key, "--port", "0"].map(str::to_owned).to_vec()
-    }
-
-    pub(crate) fn token(&self, roles: &[&str]) -> Token {
+    /// A token of a new user with these roles.
+    pub fn token(&self, roles: &[&str]) -> Token {
         let user = self.issuer.service_user("user");
         if !roles.is_empty() {
             user.grant(&self.project, roles);
@@ -131,12 +179,13 @@ impl Tasks {
         user.pat()
     }
 
-    pub(crate) async fn get(&self, path: &str, token: &str) -> Answer {
+    /// Gets a path.
+    pub async fn get(&self, path: &str, token: &str) -> Answer {
         request(self.server.address, &format!("GET {path}"), &[bearer(token)]).await
     }
 
     /// Adds by POST, with a content type where one is given.
-    pub(crate) async fn add(&self, token: &str, query: &str, media_type: Option<&str>, body: &str) -> Answer {
+    pub async fn add(&self, token: &str, query: &str, media_type: Option<&str>, body: &str) -> Answer {
         let mut headers = vec![bearer(token)];
         headers.extend(media_type.map(|media_type| format!("content-type: {media_type}")));
         let line = format!("POST /api/add-task{query}");
@@ -144,25 +193,30 @@ impl Tasks {
     }
 }
 
-pub(crate) const FORM: Option<&str> = Some("application/x-www-form-urlencoded");
+/// The type of an urlencoded form.
+pub const FORM: Option<&str> = Some("application/x-www-form-urlencoded");
 
 /// A server process that ends when dropped.
-pub(crate) struct Server {
-    pub(crate) address: SocketAddr,
-    pub(crate) child: Child,
+#[derive(Debug)]
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The process.
+    pub child: Child,
     /// Lines of standard output and error, as they come.
-    pub(crate) lines: mpsc::UnboundedReceiver<String>,
+    pub lines: mpsc::UnboundedReceiver<String>,
     /// The lines up to the one that says where the server listens.
-    pub(crate) start: Vec<String>,
+    pub start: Vec<String>,
 }
 
 impl Server {
-    pub(crate) async fn start(binary: &Path, arguments: &[String]) -> Self {
+    /// Starts it and waits until it listens.
+    pub async fn start(binary: &Path, arguments: &[String]) -> Self {
         Self::start_logging(binary, arguments, "info").await
     }
 
     /// Starts with a log level of its own.
-    pub(crate) async fn start_logging(binary: &Path, arguments: &[String], level: &str) -> Self {
+    pub async fn start_logging(binary: &Path, arguments: &[String], level: &str) -> Self {
         let (child, mut lines) = spawn(binary, arguments, level);
         let mut start = Vec::new();
         while let Some(line) = within(lines.recv()).await {
@@ -178,7 +232,7 @@ impl Server {
     }
 
     /// Ends the process and gives the lines that were not read yet.
-    pub(crate) async fn rest(mut self) -> Vec<String> {
+    pub async fn rest(mut self) -> Vec<String> {
         self.child.kill().await.unwrap();
         let mut rest = Vec::new();
         while let Some(line) = self.lines.recv().await {
@@ -188,11 +242,9 @@ impl Server {
     }
 }
 
-pub(crate) fn spawn(
-    binary: &Path,
-    arguments: &[String],
-    level: &str,
-) -> (Child, mpsc::UnboundedReceiver<String>) {
+/// Starts a program: the process, and the lines that it says.
+#[must_use]
+pub fn spawn(binary: &Path, arguments: &[String], level: &str) -> (Child, mpsc::UnboundedReceiver<String>) {
     let mut command = Command::new(binary);
     command
         .args(arguments)
@@ -218,6 +270,6 @@ fn forward(reader: impl AsyncBufReadExt + Unpin + Send + 'static, to: mpsc::Unbo
 }
 
 /// A bound for what must not hang.
-pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+pub async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), future).await.expect("within 30 s")
 }

@@ -1,44 +1,60 @@
-//! What the command line and the environment say.
+//! What the command line says.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
-    process::ExitCode,
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{
+    ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind, parser::ValueSource,
+};
+use url::Url;
+
+use crate::{
+    settings::Settings,
+    start::{BAD_CONFIGURATION, say},
 };
 
-use clap::{Parser, error::ErrorKind};
-
-use crate::start::{BAD_CONFIGURATION, say};
-
 /// The tasks server of ZITADEL's guide for APIs.
+///
+/// Every option can also be set by the environment variable beside it, or in the file of --config under its own name
+/// with underscores. A flag counts before the environment, and both before the file.
 #[derive(Debug, Parser)]
-#[command(version)]
-pub struct Arguments {
-    /// The ZITADEL instance: its domain (my-domain.zitadel.cloud) or origin (`http://localhost:8080`).
-    #[arg(long, env = "TASK_API_DOMAIN", required_unless_present = "demo")]
-    domain: Option<String>,
+#[command(version, subcommand_negates_reqs = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
 
-    /// The key.json of the API application, downloaded from ZITADEL's Console.
-    #[arg(long, env = "TASK_API_KEY", required_unless_present = "demo")]
-    key: Option<PathBuf>,
+    /// A TOML file with settings
+    #[arg(long, value_name = "FILE", env = "TASK_API_CONFIG", global = true)]
+    config: Option<PathBuf>,
 
-    /// The port to listen on; 0 lets the system choose.
-    #[arg(long, env = "TASK_API_PORT", default_value_t = 8089)]
-    pub(crate) port: u16,
-
-    /// The address to listen on.
-    #[arg(long, env = "TASK_API_BIND", default_value = "127.0.0.1")]
-    pub(crate) bind: IpAddr,
-
-    /// Needs no ZITADEL: starts an embedded issuer, for trying out only, and prints what to try.
+    /// Needs no ZITADEL: starts an embedded issuer and a database of the moment, for trying out only, and prints
+    /// what to try
     #[arg(long)]
     pub(crate) demo: bool,
+
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Verifies the settings against the real issuer and database, and says what is wrong
+    Check {
+        /// A file with an access token: also says whose it is and what it may do, or why it may be inactive
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
+    },
 }
 
 impl Arguments {
-    /// Reads them; the exit code where there is nothing to run.
+    /// Reads them, and the configuration file; the exit code where there is nothing to run.
     pub(crate) fn read() -> Result<Self, ExitCode> {
-        Self::try_parse().map_err(|error| match error.kind() {
+        let matches = Self::command().try_get_matches();
+        let arguments = matches.and_then(|matches| {
+            let arguments = Self::from_arg_matches(&matches)?;
+            arguments.refuse_password(&matches)?;
+            Ok(arguments)
+        });
+        let arguments = arguments.map_err(|error| match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 let _ = error.print();
                 ExitCode::SUCCESS
@@ -47,21 +63,34 @@ impl Arguments {
                 say(&format!("{}; try --help", one_line(&error)));
                 ExitCode::from(BAD_CONFIGURATION)
             }
+        })?;
+        arguments.with_file().map_err(|error| {
+            say(&format!("error: {error}"));
+            ExitCode::from(BAD_CONFIGURATION)
         })
     }
 
-    /// Domain and key, which are there unless this is a demo.
-    pub(crate) fn issuer_and_key(&self) -> (&str, &Path) {
-        (self.domain.as_deref().unwrap_or_default(), self.key.as_deref().unwrap_or(Path::new("")))
+    fn with_file(mut self) -> Result<Self, String> {
+        if let Some(path) = &self.config {
+            self.settings = self.settings.or(Settings::of_file(path)?);
+        }
+        Ok(self)
     }
 
-    /// Where a person on this machine reaches the server.
-    pub(crate) fn public_address(&self, bound: SocketAddr) -> String {
-        if self.bind == IpAddr::from([127, 0, 0, 1]) {
-            format!("http://localhost:{}", bound.port())
-        } else {
-            format!("http://{bound}")
+    /// Everybody on a machine can read the command lines of its processes.
+    fn refuse_password(&self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
+        let is_flag = matches.value_source("database") == Some(ValueSource::CommandLine);
+        let url = Url::parse(self.settings.database()).ok();
+        let has_password = url.is_some_and(|url| {
+            url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password")
+        });
+        if is_flag && has_password {
+            let problem = "--database: a password on the command line can be read by others; give the address by \
+                TASK_API_DATABASE or the configuration file, or the password by --database-password-file";
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, problem));
         }
+        Ok(())
     }
 }
 

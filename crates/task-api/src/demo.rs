@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use tempfile::TempDir;
 use zitadel_introspect::{ClientAuth, ConfigError, Verifier};
 use zitadel_introspect_testkit::{Api, Issuer, Token};
 
@@ -11,6 +12,7 @@ pub(crate) struct Demo {
     api: Api,
     viewer: Token,
     admin: Token,
+    folder: TempDir,
 }
 
 impl Demo {
@@ -29,7 +31,13 @@ impl Demo {
             issuer = issuer.url(),
             "DEMO: the embedded issuer is for trying out, never for production"
         );
-        Ok(Self { issuer, api, viewer, admin })
+        let folder = TempDir::with_prefix("task-api-demo-")?;
+        Ok(Self { issuer, api, viewer, admin, folder })
+    }
+
+    /// A database that ends with the demo.
+    pub(crate) fn database(&self) -> String {
+        format!("sqlite://{}", self.folder.path().join("tasks.db").display())
     }
 
     pub(crate) fn verifier(&self) -> Result<Verifier, ConfigError> {
@@ -59,6 +67,8 @@ curl -i -H "Authorization: Bearer $VIEWER" {api}/api/add-task
 export ADMIN={admin}
 curl -i -H "Authorization: Bearer $ADMIN" {api}/api/add-task --data "task=My new task"
 curl -i -H "Authorization: Bearer $ADMIN" {api}/api/tasks
+
+# in a browser: {api}/docs
 
 "#
         );

@@ -1,14 +1,23 @@
 //! The tasks server of ZITADEL's guide for APIs.
 //!
-//! `tasks.rs` says what each route answers and knows no web framework, `form.rs` reads a task, `store.rs`
-//! keeps them; `arguments.rs`, `start.rs` and `demo.rs` are the way from the command line to a listening
-//! socket. Only `routes.rs`, the glue to axum, and `serve.rs`, the server around it, know the framework.
+//! `tasks.rs` says what each route answers and knows no web framework; `form.rs` reads a task, `page.rs` which part of
+//! the list is asked for, `store.rs` keeps tasks; `arguments.rs`, `settings.rs`, `start.rs` and `demo.rs` are the way
+//! from the command line to a listening socket, `check.rs` the way to an explanation. Only `routes.rs`, the glue to
+//! axum, the layers `limits.rs` and `observe.rs`, and `serve.rs`, the server around it, know the framework.
 
-pub mod arguments;
+mod arguments;
+mod check;
 mod demo;
 pub mod form;
+pub mod limits;
+mod metrics;
+mod observe;
+mod openapi;
+mod page;
+pub mod readiness;
 pub mod routes;
 pub mod serve;
+mod settings;
 pub mod start;
 pub mod store;
 pub mod tasks;

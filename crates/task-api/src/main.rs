@@ -1,9 +1,10 @@
 //! The tasks server on axum: start, serve, stop.
 
-use std::{io, process::ExitCode};
+use std::{io, process::ExitCode, sync::Arc};
 
 use task_api::{
-    routes, serve,
+    routes::{self, AppState},
+    serve,
     start::{self, Started},
 };
 use tokio::{net::TcpListener, signal};
@@ -19,9 +20,10 @@ async fn main() -> ExitCode {
 async fn run(started: Started) -> io::Result<()> {
     let stop = stop_signal()?;
     started.announce();
-    let Started { verifier, store, listener, .. } = started;
-    let listener = TcpListener::from_std(listener)?;
-    serve::serve(listener, routes::router(verifier, store), stop).await;
+    let Started { verifier, store, limits, listener, .. } = started;
+    let state = AppState::new(verifier, Arc::clone(&store));
+    serve::serve(TcpListener::from_std(listener)?, routes::router(state, limits), stop).await;
+    start::close(store.as_ref()).await;
     Ok(())
 }
 

@@ -1,48 +1,73 @@
 //! The routes on axum: which guard stands where.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{FromRef, Request, State},
+    extract::{FromRef, Path, Request, State},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse, Redirect, Response},
     routing::{MethodRouter, get, post},
 };
 use http::{
-    HeaderValue, StatusCode,
-    header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING},
+    HeaderValue, StatusCode, Uri,
+    header::{CONNECTION, TRANSFER_ENCODING},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tower_http::catch_panic::CatchPanicLayer;
 use zitadel_introspect_axum::{Authorized, RequireAuthorizationLayer, Requirement, Verifier};
 
-use crate::{store::Store, tasks};
+use crate::{
+    limits::Limits,
+    observe::{name_caller, observe},
+    openapi::{self, NewTask, Refusals, Tasks},
+    readiness::{Readiness, Ready},
+    store::Store,
+    tasks::{self, BODY_TIMEOUT, MAX_BODY_BYTES},
+};
 
-/// The longest body that is read, and the longest that reading it may take.
-const MAX_BODY_BYTES: usize = 64 * 1024;
-const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+/// What the handlers need.
+#[derive(Debug, Clone, FromRef)]
+pub struct AppState {
+    /// Verifies tokens.
+    pub verifier: Verifier,
+    /// Keeps tasks.
+    pub store: Arc<dyn Store>,
+    /// Knows what is missing.
+    pub readiness: Arc<Readiness>,
+}
 
-#[derive(Clone, FromRef)]
-struct AppState {
-    store: Arc<Store>,
-    verifier: Verifier,
+impl AppState {
+    /// The state of a server.
+    #[must_use]
+    pub fn new(verifier: Verifier, store: Arc<dyn Store>) -> Self {
+        let readiness = Arc::new(Readiness::new(verifier.clone(), Arc::clone(&store)));
+        Self { verifier, store, readiness }
+    }
 }
 
 /// The whole API. Each guarded route has one guard around all its methods, so that a wrong method is told
-/// to those who may know.
-pub fn router(verifier: Verifier, store: Arc<Store>) -> Router {
-    let any_caller = RequireAuthorizationLayer::new(verifier.clone(), Requirement::any_caller());
-    let admin = RequireAuthorizationLayer::new(verifier.clone(), tasks::add_requirement());
+/// to those who may know. What is public is not limited: an orchestrator must not be refused because callers crowd.
+pub fn router(state: AppState, limits: Limits) -> Router {
+    let guard = |requirement| RequireAuthorizationLayer::new(state.verifier.clone(), requirement);
+    let (any_caller, admin) = (guard(Requirement::any_caller()), guard(tasks::add_requirement()));
+    let guarded = Router::new()
+        .route("/api/tasks", named(get(list)).layer(any_caller))
+        .route("/api/add-task", named(post(add)).layer(admin));
     Router::new()
         .route("/api/healthz", closed(get(healthz)))
-        .route("/api/tasks", closed(get(list)).layer(any_caller))
-        .route("/api/add-task", closed(post(add)).layer(admin))
+        .route("/readyz", closed(get(readyz)))
+        .route("/api/openapi.json", closed(get(async || respond(openapi::document()))))
+        .route("/docs", closed(get(async || Redirect::permanent("/docs/").into_response())))
+        .route("/docs/", closed(get(async || respond(openapi::page("")))))
+        .route("/docs/{*path}", closed(get(async |Path(path): Path<String>| respond(openapi::page(&path)))))
+        .merge(limits.around(guarded))
         .fallback(async || respond(tasks::refusal(StatusCode::NOT_FOUND)))
         .layer(middleware::from_fn(refuse_unknown_codings))
         .layer(CatchPanicLayer::custom(|_| respond(tasks::refusal(StatusCode::INTERNAL_SERVER_ERROR))))
-        .with_state(AppState { store, verifier })
+        .layer(middleware::from_fn(observe))
+        .with_state(state)
 }
 
 /// hyper takes any list of transfer codings that ends in `chunked`, and decodes that one alone. What another
@@ -67,25 +92,141 @@ fn closed(methods: MethodRouter<AppState>) -> MethodRouter<AppState> {
     methods.fallback(async || respond(tasks::refusal(StatusCode::METHOD_NOT_ALLOWED)))
 }
 
-async fn healthz() -> Response {
+/// What stands behind a guard: who was let in stands in the log.
+fn named(methods: MethodRouter<AppState>) -> MethodRouter<AppState> {
+    closed(methods).layer(middleware::from_fn(name_caller))
+}
+
+/// That the process lives.
+///
+/// Says nothing of issuer or database, and ignores credentials.
+#[utoipa::path(
+    get,
+    path = "/api/healthz",
+    operation_id = "healthz",
+    tag = "tasks",
+    responses(
+        (status = 200, body = String, content_type = "application/json", description = "It does", example = json!("OK")),
+        (status = 431, description = "The head of the request is too large")
+    )
+)]
+pub(crate) async fn healthz() -> Response {
     respond(tasks::healthz())
 }
 
-async fn list(State(store): State<Arc<Store>>, Authorized(caller): Authorized) -> Response {
-    respond(tasks::list(&store, &caller))
+/// Whether requests are worth sending here.
+///
+/// Asks the database and, where no caller has done so lately, the issuer; an answer serves for two seconds.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "readyz",
+    tag = "operations",
+    responses(
+        (status = 200, body = Ready, description = "They are", example = json!({"ready": true, "missing": []})),
+        (status = 431, description = "The head of the request is too large"),
+        (
+            status = 503, body = Ready, description = "What is missing",
+            example = json!({"ready": false, "missing": ["database"]})
+        )
+    )
+)]
+pub(crate) async fn readyz(State(readiness): State<Arc<Readiness>>) -> Response {
+    respond(tasks::readyz(&readiness).await)
 }
 
-async fn add(State(store): State<Arc<Store>>, request: Request) -> Response {
+/// The tasks, oldest first.
+///
+/// Needs any valid token. Without `limit` and `after` the whole list; with one of them a page of it.
+#[utoipa::path(
+    get,
+    path = "/api/tasks",
+    operation_id = "listTasks",
+    tag = "tasks",
+    security(("bearer" = [])),
+    params(
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "The longest page; 100 unless given"),
+        ("after" = Option<u64>, Query, maximum = 9_223_372_036_854_775_807_u64, description = "Where to read on, from a `Link` header")
+    ),
+    responses(
+        (
+            status = 200, body = Tasks, description = "The tasks",
+            headers(("Link" = String, description = "`<…>; rel=\"next\"` leads to the next page, where there is one. \
+                A page ends early when it has grown to 1 MiB."))
+        ),
+        (
+            status = 400, body = String, content_type = "text/plain; charset=utf-8",
+            description = "A page that cannot be, or more than one `Authorization` header",
+            example = json!("bad request: limit must be a number from 1 to 1000\n")
+        ),
+        Refusals
+    )
+)]
+pub(crate) async fn list(
+    State(store): State<Arc<dyn Store>>,
+    Authorized(caller): Authorized,
+    uri: Uri,
+) -> Response {
+    respond(tasks::list(&store, &caller, uri.query()).await)
+}
+
+/// Adds a task.
+///
+/// Needs the role `admin`. The task comes in the body, else in the query; an answer of 200 means that it is on disk.
+/// After 503 it may have been kept all the same.
+#[utoipa::path(
+    post,
+    path = "/api/add-task",
+    operation_id = "addTask",
+    tag = "tasks",
+    security(("bearer" = ["admin"])),
+    params(("task" = Option<String>, Query, description = "The task, where the body has none")),
+    request_body(content(
+        (NewTask = "application/x-www-form-urlencoded"),
+        (NewTask = "application/json"),
+        (NewTask = "multipart/form-data")
+    )),
+    responses(
+        (
+            status = 200, body = String, content_type = "application/json", description = "It is on disk",
+            example = json!("task `My new task` added")
+        ),
+        (
+            status = 400, description = "An empty task, a body that cannot be read, or more than one `Authorization` header",
+            content((String = "application/json"), (String = "text/plain; charset=utf-8"))
+        ),
+        (
+            status = 403, body = String, content_type = "text/plain; charset=utf-8", description = "A caller without the role",
+            headers(("WWW-Authenticate" = String, description = "The challenge (RFC 6750)")),
+            example = json!("permission denied: missing required role: `admin`\n")
+        ),
+        (
+            status = 408, body = String, content_type = "text/plain; charset=utf-8", description = "The body took longer than 15 s",
+            example = json!("request timeout\n")
+        ),
+        (
+            status = 413, body = String, content_type = "text/plain; charset=utf-8", description = "The body is longer than 64 KiB",
+            example = json!("payload too large\n")
+        ),
+        (
+            status = 415, body = String, content_type = "text/plain; charset=utf-8", description = "Another body than a form or JSON",
+            example = json!("unsupported media type\n")
+        ),
+        Refusals
+    )
+)]
+pub(crate) async fn add(
+    State(store): State<Arc<dyn Store>>,
+    Authorized(caller): Authorized,
+    request: Request,
+) -> Response {
     let (head, body) = request.into_parts();
-    if head.headers.contains_key(CONTENT_ENCODING) {
-        return respond(tasks::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-    }
     let body = match read(body).await {
         Ok(body) => body,
         Err(status) => return respond(tasks::refusal(status)),
     };
-    let content_type = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    respond(tasks::add(&store, content_type, &body, head.uri.query()))
+    let header = |name| head.headers.get(name).map(HeaderValue::as_bytes);
+    respond(tasks::add(store.as_ref(), &caller, header, body, head.uri.query()).await)
 }
 
 async fn read(body: Body) -> Result<Bytes, StatusCode> {
@@ -98,6 +239,9 @@ async fn read(body: Body) -> Result<Bytes, StatusCode> {
     }
 }
 
-fn respond(response: http::Response<String>) -> Response {
-    response.map(Body::from)
+pub(crate) fn respond(response: http::Response<tasks::Body>) -> Response {
+    response.map(|body| match body {
+        tasks::Body::Whole(body) => Body::from(body),
+        tasks::Body::Stream(stream) => Body::from_stream(stream),
+    })
 }

@@ -1,6 +1,6 @@
 //! The server around the routes: limits of the request head, and an end in bounded time.
 
-use std::{io, pin::pin, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -10,6 +10,9 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::net::{TcpListener, TcpStream};
+use tower_http::add_extension::AddExtension;
+
+use crate::limits::Client;
 
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 const MAX_HEAD_FIELDS: usize = 100;
@@ -25,8 +28,8 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let connection = serve_connection(stream, router.clone(), graceful.watcher());
+                Ok((stream, peer)) => {
+                    let connection = serve_connection(stream, peer, router.clone(), graceful.watcher());
                     tokio::spawn(connection);
                 }
                 Err(error) => pause(&error).await,
@@ -41,9 +44,9 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
     }
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, watcher: Watcher) {
+async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, watcher: Watcher) {
     let _ = stream.set_nodelay(true);
-    let service = TowerToHyperService::new(router);
+    let service = TowerToHyperService::new(AddExtension::new(router, Client(peer.ip())));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -3,20 +3,31 @@
 use std::{
     error::Error,
     io::{self, IsTerminal},
-    net::TcpListener,
+    net::{IpAddr, SocketAddr, TcpListener},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use tracing_subscriber::EnvFilter;
 use zitadel_introspect::{ClientAuth, Issuer, IssuerError, Verifier};
 
-use crate::{arguments::Arguments, demo::Demo, store::Store};
+use crate::{
+    arguments::{Arguments, Command},
+    check,
+    demo::Demo,
+    limits::Limits,
+    metrics,
+    settings::{LogFormat, Settings},
+    store::{self, Store},
+};
 
 /// Bad arguments, a bad key, a port that is taken.
 pub(crate) const BAD_CONFIGURATION: u8 = 2;
 
-type StartError = Box<dyn Error>;
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(crate) type StartError = Box<dyn Error + Send + Sync>;
 
 /// All that a server needs to serve.
 #[derive(Debug)]
@@ -24,7 +35,9 @@ pub struct Started {
     /// Verifies tokens.
     pub verifier: Verifier,
     /// Keeps tasks.
-    pub store: Arc<Store>,
+    pub store: Arc<dyn Store>,
+    /// How much anybody may have.
+    pub limits: Limits,
     /// Listens already.
     pub listener: TcpListener,
     addr: String,
@@ -48,8 +61,20 @@ impl Started {
 /// The exit code where there is nothing to serve; why stands in one line on standard error.
 pub async fn start() -> Result<Started, ExitCode> {
     let arguments = Arguments::read()?;
-    log_to_stderr();
-    prepare(&arguments).await.map_err(|error| fail(error.as_ref()))
+    log_to_stderr(arguments.settings.log_format());
+    match &arguments.command {
+        Some(Command::Check { token_file }) => {
+            Err(check::run(&arguments.settings, token_file.as_deref()).await)
+        }
+        None => prepare(&arguments).await.map_err(|error| fail(error.as_ref())),
+    }
+}
+
+/// Lets go of the database, after the last request.
+pub async fn close(store: &dyn Store) {
+    if tokio::time::timeout(CLOSE_TIMEOUT, store.close()).await.is_err() {
+        tracing::warn!("the database was not closed in time; what was acknowledged is on disk");
+    }
 }
 
 /// Says in one line why there is nothing to serve.
@@ -65,33 +90,59 @@ pub(crate) fn say(line: &str) {
 }
 
 async fn prepare(arguments: &Arguments) -> Result<Started, StartError> {
+    let settings = &arguments.settings;
     let demo = if arguments.demo { Some(Demo::start().await?) } else { None };
     let verifier = match &demo {
         Some(demo) => demo.verifier()?,
-        None => verifier(arguments)?,
+        None => verifier(settings)?,
     };
-    let listener = listen(arguments)?;
+    let listener = listen(settings.address(), "--port", "--port or --bind")?;
+    let metrics = listen(settings.metrics_address(), "--metrics-address", "--metrics-address")?;
+    let store = match &demo {
+        Some(demo) => store::open(&demo.database(), None).await?,
+        None => store(settings).await?,
+    };
     check(&verifier).await?;
-    let addr = arguments.public_address(listener.local_addr()?);
-    Ok(Started { verifier, store: Arc::default(), listener, addr, demo })
+    tracing::info!(addr = %metrics.local_addr()?, "metrics at /metrics");
+    metrics::serve(metrics)?;
+    let addr = public_address(listener.local_addr()?);
+    Ok(Started { verifier, store, limits: settings.limits(), listener, addr, demo })
 }
 
-fn verifier(arguments: &Arguments) -> Result<Verifier, StartError> {
-    let (domain, key) = arguments.issuer_and_key();
+pub(crate) async fn store(settings: &Settings) -> Result<Arc<dyn Store>, StartError> {
+    let password = settings.database_password_file.as_deref();
+    let store = store::open(settings.database(), password).await;
+    Ok(store.map_err(|error| format!("--database: {error}"))?)
+}
+
+pub(crate) fn verifier(settings: &Settings) -> Result<Verifier, StartError> {
+    let (domain, key) = settings.issuer_and_key()?;
     let issuer = Issuer::parse(domain).map_err(|error| format!("--domain: {error}"))?;
     let key = ClientAuth::key_file(key).map_err(|error| format!("--key: {error}"))?;
     let verifier = Verifier::builder(issuer, key).build();
     Ok(verifier.map_err(|error| format!("--domain: {error}"))?)
 }
 
-fn listen(arguments: &Arguments) -> Result<TcpListener, StartError> {
-    let (bind, port) = (arguments.bind, arguments.port);
-    let remedy = "choose another with --port or --bind";
-    let explain =
-        |error: io::Error| format!("--port: cannot listen on {bind} port {port} ({error}); {remedy}");
-    let listener = TcpListener::bind((bind, port)).map_err(explain)?;
+fn listen(address: SocketAddr, flag: &str, remedy: &str) -> Result<TcpListener, StartError> {
+    let explain = |error: io::Error| {
+        format!(
+            "{flag}: cannot listen on {} port {} ({error}); choose another with {remedy}",
+            address.ip(),
+            address.port()
+        )
+    };
+    let listener = TcpListener::bind(address).map_err(explain)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Where a person on this machine reaches the server.
+fn public_address(bound: SocketAddr) -> String {
+    if bound.ip() == IpAddr::from([127, 0, 0, 1]) {
+        format!("http://localhost:{}", bound.port())
+    } else {
+        format!("http://{bound}")
+    }
 }
 
 /// A refusal of our own credentials ends the start; an issuer that cannot be asked does not.
@@ -114,11 +165,11 @@ async fn check(verifier: &Verifier) -> Result<(), StartError> {
     }
 }
 
-fn log_to_stderr() {
+fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
-        .init();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match format {
+        LogFormat::Human => lines.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines.with_ansi(false).json().flatten_event(true).init(),
+    }
 }

@@ -1,24 +1,106 @@
-//! Where tasks are kept: in memory, in the order of their arrival.
+//! Where tasks last: one interface, a folder of migrations for each database.
 
-use std::sync::{Mutex, PoisonError};
+mod postgres;
+mod sqlite;
+mod writer;
+
+use std::{fmt::Debug, path::Path, sync::Arc};
+
+use futures_util::future::BoxFuture;
+
+use self::{postgres::Postgres, sqlite::Sqlite};
+
+/// A task to be kept, and who adds it. When, the database knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTask {
+    /// The task: any text without U+0000.
+    pub task: String,
+    /// `sub` of the caller.
+    pub user_id: Option<String>,
+    /// The organization that the caller belongs to.
+    pub organization_id: Option<String>,
+}
+
+/// A task that was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its place in the list: grows with each commit, leaves gaps, and is never used twice.
+    pub position: i64,
+    /// The task.
+    pub task: String,
+}
 
 /// The list of tasks.
-#[derive(Debug, Default)]
-pub struct Store(Mutex<Vec<String>>);
-
-impl Store {
+pub trait Store: Debug + Send + Sync {
     /// Appends a task.
-    pub fn add(&self, task: String) {
-        self.lock().push(task);
-    }
+    ///
+    /// `Ok` means: on disk, flushed. After an error the task may have been kept all the same where the database
+    /// did not say; it is never tried a second time.
+    fn add(&self, task: NewTask) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// All tasks, oldest first.
-    #[must_use]
-    pub fn list(&self) -> Vec<String> {
-        self.lock().clone()
-    }
+    /// The tasks behind a position (0 for the first), oldest first, at most `limit`.
+    ///
+    /// Whoever reads on from the last position misses nothing: positions appear in their order.
+    fn page(&self, after: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Kept>, StoreError>>;
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether the database can be reached.
+    fn check(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Finishes what was begun and lets go of the database.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Why the store gives no answer. For the log; a caller learns only that the store is away.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The database said so, or said nothing.
+    #[error("the database failed")]
+    Database(#[source] Arc<sqlx::Error>),
+    /// No answer in time. Whether a task was kept is not known.
+    #[error("the database did not answer in time")]
+    TimedOut,
+    /// The file is no longer where it was: what is written would be lost.
+    #[error("the database file was moved or removed")]
+    Moved,
+    /// More tasks wait to be kept than may.
+    #[error("too many tasks wait to be kept")]
+    Overloaded,
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct OpenError(String);
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(Arc::new(error))
+    }
+}
+
+/// Opens `sqlite://<path>` or `postgres://…`, and brings its tables up to date.
+///
+/// A PostgreSQL server that cannot be reached is a warning: the store opens when it is there.
+///
+/// # Errors
+///
+/// [`OpenError`] says what is wrong with the address or the database, and what to do.
+pub async fn open(url: &str, password_file: Option<&Path>) -> Result<Arc<dyn Store>, OpenError> {
+    match url.split_once(':') {
+        Some(("sqlite", _)) => Ok(Arc::new(Sqlite::open(url).await?)),
+        Some(("postgres" | "postgresql", _)) => Ok(Arc::new(Postgres::open(url, password_file).await?)),
+        _ => {
+            Err(OpenError("it is neither sqlite://<path> nor postgres://<user>@<host>/<database>".to_owned()))
+        }
+    }
+}
+
+impl From<(i64, String)> for Kept {
+    fn from((position, task): (i64, String)) -> Self {
+        Self { position, task }
     }
 }

@@ -1,20 +1,52 @@
 //! What each route answers, byte for byte after ZITADEL's guide for APIs. No web framework.
 
+use std::{error::Error, io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    header::{CACHE_CONTROL, CONTENT_TYPE, LINK, X_CONTENT_TYPE_OPTIONS},
 };
 use serde::Serialize;
 use zitadel_introspect::{Caller, Requirement};
 
 use crate::{
     form::{NoTask, read_task},
-    store::Store,
+    page::{Page, PageError},
+    readiness::Readiness,
+    store::{Kept, NewTask, Store, StoreError},
 };
+
+/// The longest body that is read, in bytes.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// The longest that reading a body may take.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The role that adds tasks.
 const ADMIN: &str = "admin";
 const HINT: &str = "create a new task on /api/add-task";
+/// So many tasks of a long list are in memory at once.
+const CHUNK: u32 = 128;
+/// A page ends when it has grown to this length, whatever its limit: tasks may be long.
+const PAGE_BYTES: usize = 1024 * 1024;
+
+/// The body of an answer.
+pub enum Body {
+    /// All of it.
+    Whole(Bytes),
+    /// A list that is too long to be held at once.
+    Stream(BoxStream<'static, io::Result<Bytes>>),
+}
+
+#[derive(Serialize)]
+struct Tasks {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tasks: Vec<String>,
+}
 
 /// What a caller must have to add a task.
 #[must_use]
@@ -24,68 +56,212 @@ pub fn add_requirement() -> Requirement {
 
 /// `GET /api/healthz`: that the process lives, and nothing of issuer or store.
 #[must_use]
-pub fn healthz() -> Response<String> {
-    json(StatusCode::OK, &"OK")
+pub fn healthz() -> Response<Body> {
+    json(StatusCode::OK, "OK")
 }
 
-/// `GET /api/tasks`: the tasks, and for admins a hint at the end.
-#[must_use]
-pub fn list(store: &Store, caller: &Caller) -> Response<String> {
-    #[derive(Serialize)]
-    struct Tasks {
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        tasks: Vec<String>,
+/// `GET /api/tasks`: the tasks, and for admins a hint at the end; or a page of them, where the query asks for one.
+pub async fn list(store: &Arc<dyn Store>, caller: &Caller, query: Option<&str>) -> Response<Body> {
+    match Page::of(query) {
+        Ok(None) => all(store, caller).await,
+        Ok(Some(page)) => one_page(store.as_ref(), &page).await,
+        Err(error) => malformed_page(error),
     }
-
-    let mut tasks = store.list();
-    if caller.claims().has_role(ADMIN) {
-        tasks.push(HINT.to_owned());
-    }
-    private(json(StatusCode::OK, &Tasks { tasks }))
 }
 
-/// `POST /api/add-task`: keeps the task of the body, else of the query.
-#[must_use]
-pub fn add(store: &Store, content_type: Option<&[u8]>, body: &[u8], query: Option<&str>) -> Response<String> {
-    match read_task(content_type, body, query) {
-        Ok(task) => {
-            let answer = format!("task `{task}` added");
-            store.add(task);
-            private(json(StatusCode::OK, &answer))
+/// `POST /api/add-task`: keeps the task of the body, else of the query. `header` gives the value of a header.
+pub async fn add<'h>(
+    store: &dyn Store,
+    caller: &Caller,
+    header: impl Fn(&'static str) -> Option<&'h [u8]>,
+    body: Bytes,
+    query: Option<&str>,
+) -> Response<Body> {
+    if header("content-encoding").is_some() {
+        return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+    let task = match read_task(header("content-type"), body, query).await {
+        Ok(task) => task,
+        Err(error) => return no_task(error),
+    };
+    let answer = format!("task `{task}` added");
+    let claims = caller.claims();
+    let (user_id, organization_id) = (claims.subject(), claims.organization_id());
+    let new = NewTask {
+        task,
+        user_id: user_id.map(str::to_owned),
+        organization_id: organization_id.map(str::to_owned),
+    };
+    match store.add(new).await {
+        Ok(()) => private(json(StatusCode::OK, &answer)),
+        Err(error) => no_store(&error),
+    }
+}
+
+async fn all(store: &Arc<dyn Store>, caller: &Caller) -> Response<Body> {
+    let hint = caller.claims().has_role(ADMIN).then(|| HINT.to_owned());
+    let first = match store.page(0, CHUNK).await {
+        Ok(first) => first,
+        Err(error) => return no_store(&error),
+    };
+    if is_last(&first) {
+        let tasks = first.into_iter().map(|kept| kept.task).chain(hint).collect();
+        return private(json(StatusCode::OK, &Tasks { tasks }));
+    }
+    let mut response = json(StatusCode::OK, "");
+    *response.body_mut() = Body::Stream(long_list(Arc::clone(store), first, hint));
+    private(response)
+}
+
+fn is_last(chunk: &[Kept]) -> bool {
+    chunk.len() < CHUNK as usize
+}
+
+/// One chunk after the other, each when the client has taken the one before.
+fn long_list(
+    store: Arc<dyn Store>,
+    first: Vec<Kept>,
+    hint: Option<String>,
+) -> BoxStream<'static, io::Result<Bytes>> {
+    let chunks = stream::unfold(Some((first, store)), |state| async move {
+        let (chunk, store) = state?;
+        let position = chunk.last().map(|kept| kept.position);
+        let next = match position.filter(|_| !is_last(&chunk)) {
+            Some(position) => match store.page(position, CHUNK).await {
+                Ok(next) => Some((next, store)),
+                Err(error) => {
+                    log(&error);
+                    // The status has been sent: a list that is cut short must not look whole.
+                    return Some((Err(io::Error::other("task store")), None));
+                }
+            },
+            None => None,
+        };
+        Some((Ok(chunk), next))
+    });
+    let mut separator = "";
+    let texts = chunks.map(move |chunk| {
+        let mut text = String::new();
+        for kept in chunk? {
+            text += separator;
+            text += &to_json(&kept.task);
+            separator = ",";
         }
-        Err(NoTask::Empty) => json(StatusCode::BAD_REQUEST, &"task must not be empty"),
-        Err(NoTask::Malformed) => plain(StatusCode::BAD_REQUEST, "bad request: malformed form"),
-        Err(NoTask::UnsupportedType) => refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        Ok(Bytes::from(text))
+    });
+    let begin = stream::iter([Ok(Bytes::from_static(b"{\"tasks\":["))]);
+    let hint = hint.map(|hint| format!(",{}", to_json(&hint))).unwrap_or_default();
+    let end = stream::iter([Ok(Bytes::from(hint + "]}"))]);
+    begin.chain(texts).chain(end).boxed()
+}
+
+async fn one_page(store: &dyn Store, page: &Page) -> Response<Body> {
+    let limit = page.limit as usize;
+    let (mut kept, mut bytes) = (Vec::<Kept>::new(), 0);
+    loop {
+        let after = kept.last().map_or(page.after, |last| last.position);
+        // One more than asked for says whether there is a further page.
+        let wanted = u32::try_from(limit + 1 - kept.len()).unwrap_or(CHUNK).min(CHUNK);
+        let chunk = match store.page(after, wanted).await {
+            Ok(chunk) => chunk,
+            Err(error) => return no_store(&error),
+        };
+        let is_last = chunk.len() < wanted as usize;
+        bytes += chunk.iter().map(|kept| kept.task.len()).sum::<usize>();
+        kept.extend(chunk);
+        if is_last {
+            return page_of(kept, None);
+        }
+        if kept.len() > limit || bytes >= PAGE_BYTES {
+            kept.truncate(limit);
+            let link = kept.last().map(|last| page.next(last.position));
+            return page_of(kept, link);
+        }
     }
+}
+
+fn page_of(kept: Vec<Kept>, link: Option<String>) -> Response<Body> {
+    let tasks = kept.into_iter().map(|kept| kept.task).collect();
+    let mut response = private(json(StatusCode::OK, &Tasks { tasks }));
+    if let Some(link) = link.and_then(|link| HeaderValue::try_from(link).ok()) {
+        response.headers_mut().insert(LINK, link);
+    }
+    response
+}
+
+fn malformed_page(error: PageError) -> Response<Body> {
+    plain(StatusCode::BAD_REQUEST, &format!("bad request: {error}"))
+}
+
+fn no_task(error: NoTask) -> Response<Body> {
+    let malformed = |what| plain(StatusCode::BAD_REQUEST, &format!("bad request: {what}"));
+    match error {
+        NoTask::Empty => json(StatusCode::BAD_REQUEST, "task must not be empty"),
+        NoTask::MalformedForm => malformed("malformed form"),
+        NoTask::MalformedJson => malformed("malformed json"),
+        NoTask::HasNul => malformed("task must not contain U+0000"),
+        NoTask::UnsupportedType => refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+    }
+}
+
+fn no_store(error: &StoreError) -> Response<Body> {
+    log(error);
+    plain(StatusCode::SERVICE_UNAVAILABLE, "unavailable: task store")
+}
+
+fn log(error: &StoreError) {
+    metrics::counter!("task_api_store_failures_total").increment(1);
+    tracing::error!(error = %error, source = ?error.source().map(ToString::to_string), "the task store failed");
+}
+
+/// `GET /readyz`: whether requests are worth sending here, and what is missing.
+pub async fn readyz(readiness: &Readiness) -> Response<Body> {
+    let ready = readiness.look().await;
+    let status = if ready.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut response = json(status, &ready);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// An answer that says nothing but its status, in one line of lower case.
 #[must_use]
-pub fn refusal(status: StatusCode) -> Response<String> {
+pub fn refusal(status: StatusCode) -> Response<Body> {
     plain(status, &status.canonical_reason().unwrap_or_default().to_lowercase())
 }
 
-fn plain(status: StatusCode, line: &str) -> Response<String> {
+pub(crate) fn plain(status: StatusCode, line: &str) -> Response<Body> {
     let mut response = answer(status, "text/plain; charset=utf-8", format!("{line}\n"));
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
-fn json(status: StatusCode, body: &impl Serialize) -> Response<String> {
-    let body = serde_json::to_string(body).expect("texts and lists of texts are JSON");
-    answer(status, "application/json", body)
+fn json(status: StatusCode, body: &(impl Serialize + ?Sized)) -> Response<Body> {
+    answer(status, "application/json", to_json(body))
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<String> {
-    let mut response = Response::new(body);
+fn to_json(value: &(impl Serialize + ?Sized)) -> String {
+    serde_json::to_string(value).expect("texts and lists of texts are JSON")
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::Whole(Bytes::from(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
 /// For answers with private content, which repeat what somebody has sent.
-fn private(mut response: Response<String>) -> Response<String> {
+fn private(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole(bytes) => formatter.debug_struct("Whole").field("bytes", &bytes.len()).finish(),
+            Self::Stream(_) => formatter.debug_struct("Stream").finish_non_exhaustive(),
+        }
+    }
 }

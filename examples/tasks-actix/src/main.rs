@@ -1,7 +1,7 @@
 //! The tasks server on actix-web: the same flags and the same bytes as `task-api`, whose library holds
 //! everything that is not glue.
 
-use std::{io, process::ExitCode, time::Duration};
+use std::{io, process::ExitCode, sync::Arc};
 
 use actix_web::{
     App, HttpRequest, HttpResponse, HttpServer, Resource,
@@ -9,14 +9,12 @@ use actix_web::{
     web::{self, Data, Payload},
 };
 use task_api::{
+    readiness::Readiness,
     start::{self, Started},
     store::Store,
-    tasks,
+    tasks::{self, BODY_TIMEOUT, MAX_BODY_BYTES},
 };
 use zitadel_introspect_actix::{Authorized, RequireAuthorizationLayer, Requirement, Verifier};
-
-const MAX_BODY_BYTES: usize = 64 * 1024;
-const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 #[actix_web::main]
 async fn main() -> ExitCode {
@@ -29,15 +27,19 @@ async fn main() -> ExitCode {
 async fn run(started: Started) -> io::Result<()> {
     started.announce();
     let Started { verifier, store, listener, .. } = started;
-    let store = Data::from(store);
+    let closing = Arc::clone(&store);
+    let readiness = Data::new(Readiness::new(verifier.clone(), Arc::clone(&store)));
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::new(verifier.clone()))
-            .app_data(store.clone())
+            .app_data(Data::new(Arc::clone(&store)))
+            .app_data(readiness.clone())
             .configure(|config| routes(config, &verifier))
             .default_service(web::to(async || respond(tasks::refusal(::http::StatusCode::NOT_FOUND))))
     });
-    server.shutdown_timeout(20).listen(listener)?.run().await
+    server.shutdown_timeout(20).listen(listener)?.run().await?;
+    start::close(closing.as_ref()).await;
+    Ok(())
 }
 
 /// Each guarded route has one guard around all its methods, so that a wrong method is told to those who
@@ -46,6 +48,7 @@ fn routes(config: &mut web::ServiceConfig, verifier: &Verifier) {
     let any_caller = RequireAuthorizationLayer::new(verifier.clone(), Requirement::any_caller());
     let admin = RequireAuthorizationLayer::new(verifier.clone(), tasks::add_requirement());
     let healthz = async || respond(tasks::healthz());
+    let ready = async |readiness: Data<Readiness>| respond(tasks::readyz(&readiness).await);
     config
         .service(
             closed("/api/healthz", "GET,HEAD").route(web::get().to(healthz)).route(web::head().to(healthz)),
@@ -56,7 +59,8 @@ fn routes(config: &mut web::ServiceConfig, verifier: &Verifier) {
                 .route(web::head().to(list))
                 .wrap(any_caller),
         )
-        .service(closed("/api/add-task", "POST").route(web::post().to(add)).wrap(admin));
+        .service(closed("/api/add-task", "POST").route(web::post().to(add)).wrap(admin))
+        .service(closed("/readyz", "GET,HEAD").route(web::get().to(ready)).route(web::head().to(ready)));
 }
 
 /// A resource that refuses other methods; actix-web adds no `Allow` of its own.
@@ -68,31 +72,40 @@ fn closed(path: &str, allow: &'static str) -> Resource {
     }))
 }
 
-async fn list(store: Data<Store>, Authorized(caller): Authorized) -> HttpResponse {
-    respond(tasks::list(&store, &caller))
+async fn list(
+    store: Data<Arc<dyn Store>>,
+    Authorized(caller): Authorized,
+    request: HttpRequest,
+) -> HttpResponse {
+    respond(tasks::list(&store, &caller, request.uri().query()).await)
 }
 
-async fn add(store: Data<Store>, request: HttpRequest, body: Payload) -> HttpResponse {
-    if request.headers().contains_key(header::CONTENT_ENCODING) {
-        return respond(tasks::refusal(::http::StatusCode::UNSUPPORTED_MEDIA_TYPE));
-    }
+async fn add(
+    store: Data<Arc<dyn Store>>,
+    Authorized(caller): Authorized,
+    request: HttpRequest,
+    body: Payload,
+) -> HttpResponse {
     let body = match tokio::time::timeout(BODY_TIMEOUT, body.to_bytes_limited(MAX_BODY_BYTES)).await {
         Err(_) => return respond(tasks::refusal(::http::StatusCode::REQUEST_TIMEOUT)),
         Ok(Err(_)) => return respond(tasks::refusal(::http::StatusCode::PAYLOAD_TOO_LARGE)),
         Ok(Ok(Err(_))) => return respond(tasks::refusal(::http::StatusCode::BAD_REQUEST)),
         Ok(Ok(Ok(body))) => body,
     };
-    let content_type = request.headers().get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
-    respond(tasks::add(&store, content_type, &body, request.uri().query()))
+    let header = |name| request.headers().get(name).map(header::HeaderValue::as_bytes);
+    respond(tasks::add(store.as_ref().as_ref(), &caller, header, body, request.uri().query()).await)
 }
 
 /// The same answer in the older types of actix-web.
-fn respond(answer: ::http::Response<String>) -> HttpResponse {
+fn respond(answer: ::http::Response<tasks::Body>) -> HttpResponse {
     let (head, body) = answer.into_parts();
     let status = StatusCode::from_u16(head.status.as_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(status);
     for (name, value) in &head.headers {
         response.insert_header((name.as_str(), value.as_bytes()));
     }
-    response.body(body)
+    match body {
+        tasks::Body::Whole(body) => response.body(body),
+        tasks::Body::Stream(stream) => response.streaming(stream),
+    }
 }

@@ -1,10 +1,6 @@
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
-use super::{Server, Tasks, spawn, within};
+use super::{Server, Subject, Tasks, spawn, within};
 use zitadel_introspect_testkit::Fault;
 
 /// Runs the binary until it ends by itself: its status and what it said on standard error and output.
@@ -31,7 +27,7 @@ async fn expect_error(binary: &Path, arguments: &[&str], parts: &[&str]) {
     }
 }
 
-pub(super) async fn bad_arguments_end_with_one_line_and_status_2(binary: PathBuf) {
+pub(super) async fn bad_arguments_end_with_one_line_and_status_2(subject: Subject) {
     let (issuer, _, _, folder) = Tasks::issuer().await;
     let key = folder.path().join("key.json").to_string_lossy().into_owned();
     let path = |name: &str, text: &str| {
@@ -56,43 +52,43 @@ pub(super) async fn bad_arguments_end_with_one_line_and_status_2(binary: PathBuf
         (vec!["--domain", &domain, "--key", &key, "--bind", "nowhere"], vec!["--bind", "--help"]),
         (vec!["--domain", &domain, "--key", &key, "--unknown"], vec!["--unknown", "--help"]),
     ] {
-        expect_error(&binary, &arguments, &parts).await;
+        expect_error(&subject.binary, &arguments, &parts).await;
     }
 }
 
-pub(super) async fn a_key_that_the_issuer_refuses_ends_the_start(binary: PathBuf) {
+pub(super) async fn a_key_that_the_issuer_refuses_ends_the_start(subject: Subject) {
     let (issuer, _, api, folder) = Tasks::issuer().await;
     api.remove_key(&api.key());
-    let arguments = Tasks::arguments(&issuer, &folder);
+    let arguments = subject.arguments(&issuer, &folder).await;
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    expect_error(&binary, &arguments, &["--key", "refuses", "removed or expired", "clock"]).await;
+    expect_error(&subject.binary, &arguments, &["--key", "refuses", "removed or expired", "clock"]).await;
 }
 
-pub(super) async fn another_issuer_ends_the_start(binary: PathBuf) {
+pub(super) async fn another_issuer_ends_the_start(subject: Subject) {
     let (issuer, _, _, folder) = Tasks::issuer().await;
     issuer.inject(Fault::other_issuer("https://other.example"));
-    let arguments = Tasks::arguments(&issuer, &folder);
+    let arguments = subject.arguments(&issuer, &folder).await;
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    expect_error(&binary, &arguments, &["--domain", "https://other.example", &issuer.url()]).await;
+    expect_error(&subject.binary, &arguments, &["--domain", "https://other.example", &issuer.url()]).await;
 }
 
-pub(super) async fn a_port_in_use_ends_the_start(binary: PathBuf) {
+pub(super) async fn a_port_in_use_ends_the_start(subject: Subject) {
     let (issuer, _, _, folder) = Tasks::issuer().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let mut arguments = Tasks::arguments(&issuer, &folder);
+    let mut arguments = subject.arguments(&issuer, &folder).await;
     arguments.last_mut().unwrap().clone_from(&port);
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    expect_error(&binary, &arguments, &["--port", &port, "choose another"]).await;
+    expect_error(&subject.binary, &arguments, &["--port", &port, "choose another"]).await;
 }
 
-pub(super) async fn an_issuer_that_is_away_is_a_warning_and_heals(binary: PathBuf) {
+pub(super) async fn an_issuer_that_is_away_is_a_warning_and_heals(subject: Subject) {
     let (issuer, project, api, folder) = Tasks::issuer().await;
     issuer.stop().await;
-    let server = Server::start(&binary, &Tasks::arguments(&issuer, &folder)).await;
+    let server = Server::start(&subject.binary, &subject.arguments(&issuer, &folder).await).await;
     let warned = server.start.iter().any(|line| line.contains("WARN") && line.contains("CANNOT BE ASKED"));
     assert!(warned, "{:?}", server.start);
-    let tasks = Tasks { issuer, project, api, _folder: folder, server };
+    let tasks = Tasks { issuer, project, api, folder, server };
     let token = tasks.token(&[]);
     assert_eq!(tasks.get("/api/tasks", &token).await.status, 503);
     tasks.issuer.resume().await;

@@ -1,8 +1,6 @@
-use std::path::PathBuf;
-
 use zitadel_introspect_testkit::Endpoint;
 
-use super::{Tasks, within};
+use super::{Subject, Tasks, within};
 use crate::http::{Connection, bearer};
 
 /// Sends a signal to a process of ours.
@@ -12,9 +10,9 @@ async fn signal(tasks: &Tasks, name: &str) {
     assert!(sent.unwrap().success());
 }
 
-pub(super) async fn a_signal_ends_the_server_with_status_0(binary: PathBuf) {
+pub(super) async fn a_signal_ends_the_server_with_status_0(subject: Subject) {
     for name in ["INT", "TERM"] {
-        let mut tasks = Tasks::start(&binary).await;
+        let mut tasks = Tasks::start(&subject).await;
         // An idle connection must not keep it.
         let mut idle = Connection::open(tasks.server.address).await;
         idle.send("GET /api/healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
@@ -25,8 +23,8 @@ pub(super) async fn a_signal_ends_the_server_with_status_0(binary: PathBuf) {
     }
 }
 
-pub(super) async fn requests_under_way_are_finished(binary: PathBuf) {
-    let mut tasks = Tasks::start(&binary).await;
+pub(super) async fn requests_under_way_are_finished(subject: Subject) {
+    let mut tasks = Tasks::start(&subject).await;
     let token = tasks.token(&[]);
     let asked = tasks.issuer.introspections();
     let held = tasks.issuer.hold(Endpoint::Introspection);

@@ -1,6 +1,4 @@
-use std::path::PathBuf;
-
-use super::{Server, Tasks, within};
+use super::{Server, Subject, Tasks, within};
 use crate::http::{Answer, bearer, request, request_with_body};
 
 const JSON: &str = "application/json";
@@ -16,8 +14,8 @@ fn check(answer: &Answer, status: u16, content_type: &str, length: usize, body: 
     }
 }
 
-pub(super) async fn the_guide_byte_for_byte(binary: PathBuf) {
-    let tasks = Tasks::start(&binary).await;
+pub(super) async fn the_guide_byte_for_byte(subject: Subject) {
+    let tasks = Tasks::start(&subject).await;
     replay(&tasks.server, &tasks.token(&[]), &tasks.token(&["admin"])).await;
 }
 
@@ -41,8 +39,8 @@ async fn replay(server: &Server, token: &str, admin: &str) {
     check(&get("/api/tasks", Some(admin)).await, 200, JSON, 62, all);
 }
 
-pub(super) async fn the_demo_replays_the_guide(binary: PathBuf) {
-    let mut server = Server::start(&binary, &["--demo", "--port", "0"].map(str::to_owned)).await;
+pub(super) async fn the_demo_replays_the_guide(subject: Subject) {
+    let mut server = Server::start(&subject.binary, &["--demo", "--port", "0"].map(str::to_owned)).await;
     // The guide comes on standard output, the last line of the start on standard error.
     let commands = |lines: &[String]| lines.iter().filter(|line| line.starts_with("curl -i ")).count();
     while commands(&server.start) < 6 {

@@ -8,3 +8,8 @@ mod raw;
 async fn the_tasks_server_keeps_its_contract() {
     conformance::tasks::run(env!("CARGO_BIN_EXE_task-api")).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tasks_server_keeps_its_contract_on_postgres() {
+    conformance::tasks::run_on_postgres(env!("CARGO_BIN_EXE_task-api")).await;
+}

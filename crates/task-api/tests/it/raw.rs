@@ -1,20 +1,28 @@
 //! Heads and framing that are out of bounds, byte by byte. The examples on other frameworks keep the limits of
 //! theirs.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use conformance::http::{Connection, bearer};
-use task_api::{routes, serve, store::Store};
+use task_api::{
+    limits::Limits,
+    routes::{self, AppState},
+    serve, store,
+};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use zitadel_introspect::{TestCaller, TestTokens};
 
-async fn server() -> SocketAddr {
+/// A server, and the folder of its database.
+async fn server() -> (SocketAddr, TempDir) {
     let verifier = TestTokens::new().caller("admin", TestCaller::new("1").role("admin")).verifier();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = routes::router(verifier, Arc::new(Store::default()));
+    let folder = tempfile::tempdir().unwrap();
+    let store = store::open(&format!("sqlite://{}/tasks.db", folder.path().display()), None).await.unwrap();
+    let router = routes::router(AppState::new(verifier, store), Limits::default());
     tokio::spawn(serve::serve(listener, router, std::future::pending()));
-    address
+    (address, folder)
 }
 
 /// The status of the answer, and whether the connection ends after it.
@@ -28,7 +36,7 @@ async fn answer(address: SocketAddr, head: &str, body: &str) -> (u16, bool) {
 
 #[tokio::test]
 async fn a_head_within_the_limits_passes_and_a_larger_one_does_not() {
-    let address = server().await;
+    let (address, _folder) = server().await;
     let padded = |length| format!("GET /api/tasks HTTP/1.1\r\nx: {}", "a".repeat(length));
     assert_eq!(answer(address, &padded(31 * 1024), "").await, (200, false));
     assert_eq!(answer(address, &padded(33 * 1024), "").await, (431, true));
@@ -43,7 +51,7 @@ async fn a_head_within_the_limits_passes_and_a_larger_one_does_not() {
 
 #[tokio::test]
 async fn framing_that_is_not_plain_ends_the_connection() {
-    let address = server().await;
+    let (address, _folder) = server().await;
     let post = "POST /api/add-task?task=a HTTP/1.1";
     let chunks = "1\r\na\r\n0\r\n\r\n";
     for (framing, body) in [

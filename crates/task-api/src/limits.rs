@@ -1,0 +1,106 @@
+//! How much of the server anybody may have: requests at once, time for one, and the rate of one client.
+
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    error_handling::HandleErrorLayer,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::Response,
+};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock};
+use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
+use tower::{BoxError, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::error::Overloaded};
+
+use crate::{routes::respond, tasks};
+
+/// Beyond the limits of its parts: a verdict (5 s), a body (15 s), the store (10 s).
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
+/// How often clients are forgotten that have kept quiet.
+const FORGET_INTERVAL: Duration = Duration::from_mins(1);
+
+/// What an operator may set.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Requests that are worked on at once; more are refused with 503.
+    pub requests_at_once: usize,
+    /// Requests of one client in a second; more are refused with 429. No limit where there is none.
+    pub requests_per_second: Option<NonZeroU32>,
+}
+
+/// Who sends, as the connection says. What a proxy says about others is not asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Client(pub(crate) IpAddr);
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { requests_at_once: 1024, requests_per_second: None }
+    }
+}
+
+impl Limits {
+    /// Puts the limits around routes.
+    pub(crate) fn around<S: Clone + Send + Sync + 'static>(self, routes: Router<S>) -> Router<S> {
+        let bounded = ServiceBuilder::new()
+            .layer(HandleErrorLayer::new(refuse))
+            .load_shed()
+            .layer(GlobalConcurrencyLimitLayer::new(self.requests_at_once))
+            .timeout(REQUEST_TIMEOUT);
+        let routes = routes.layer(bounded);
+        match self.requests_per_second {
+            Some(rate) => routes.layer(middleware::from_fn_with_state(limiter(rate), limit_rate)),
+            None => routes,
+        }
+    }
+}
+
+type Limiter = Arc<DefaultKeyedRateLimiter<IpAddr>>;
+
+fn limiter(rate: NonZeroU32) -> Limiter {
+    let limiter = Arc::new(RateLimiter::keyed(Quota::per_second(rate)));
+    let known = Arc::downgrade(&limiter);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(FORGET_INTERVAL).await;
+            let Some(limiter) = known.upgrade() else { return };
+            limiter.retain_recent();
+        }
+    });
+    limiter
+}
+
+async fn limit_rate(State(limiter): State<Limiter>, request: Request, next: Next) -> Response {
+    let client = request.extensions().get::<Client>().map(|client| network(client.0));
+    match client.map(|client| limiter.check_key(&client)) {
+        Some(Err(not_until)) => {
+            let wait = not_until.wait_time_from(governor::clock::DefaultClock::default().now());
+            come_back(StatusCode::TOO_MANY_REQUESTS, "too many requests", wait.as_secs() + 1)
+        }
+        _ => next.run(request).await,
+    }
+}
+
+/// One customer's network, where IPv6 gives each of them 2^64 addresses.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let mut segments = address.segments();
+            segments[4..].fill(0);
+            IpAddr::from(segments)
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+async fn refuse(error: BoxError) -> Response {
+    let reason = if error.is::<Overloaded>() { "too many requests at once" } else { "no answer in time" };
+    tracing::warn!(reason, "request refused");
+    come_back(StatusCode::SERVICE_UNAVAILABLE, &format!("unavailable: {reason}"), 1)
+}
+
+fn come_back(status: StatusCode, line: &str, seconds: u64) -> Response {
+    let mut response = respond(tasks::plain(status, line));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}

@@ -1,0 +1,86 @@
+//! What an operator sees of each request: an id, one line in the log, and numbers.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use axum::{
+    extract::{MatchedPath, Request},
+    middleware::Next,
+    response::Response,
+};
+use http::{HeaderName, HeaderValue, Method};
+use tracing::{Instrument, Span, field::Empty};
+use zitadel_introspect_axum::Caller;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Gives the request an id (that of a proxy before us, where it has one), and tells of it when it is answered.
+pub(crate) async fn observe(request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let id = request_id(&request);
+    let (method, path) = (method(request.method()), request.uri().path().to_owned());
+    let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let span = tracing::info_span!(
+        "request",
+        request_id = id.to_str().unwrap_or_default(),
+        method,
+        path = ?path,
+        user_id = Empty,
+        organization_id = Empty
+    );
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let (status, took) = (response.status().as_u16(), began.elapsed());
+    span.in_scope(|| tracing::info!(status, milliseconds = took.as_secs_f64() * 1e3, "answered"));
+    metrics::histogram!("task_api_request_seconds", "route" => route.clone()).record(took);
+    let labels = [("method", method.to_owned()), ("route", route), ("status", status.to_string())];
+    metrics::counter!("task_api_requests_total", &labels).increment(1);
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// Behind the guard: says whose request it is.
+pub(crate) async fn name_caller(request: Request, next: Next) -> Response {
+    if let Some(caller) = request.extensions().get::<Caller>() {
+        let claims = caller.claims();
+        let span = Span::current();
+        span.record("user_id", claims.subject());
+        span.record("organization_id", claims.organization_id());
+    }
+    next.run(request).await
+}
+
+/// Only what cannot forge a line, and no novel.
+fn request_id(request: &Request) -> HeaderValue {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    let given = request.headers().get(REQUEST_ID);
+    let usable = given.filter(|id| (1..=64).contains(&id.len()) && id.as_bytes().iter().all(is_plain));
+    usable.cloned().unwrap_or_else(new_id)
+}
+
+/// Unique in this process, and likely so among processes.
+fn new_id() -> HeaderValue {
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let id = format!("{:016x}-{:x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed));
+    HeaderValue::try_from(id).expect("hexadecimal digits")
+}
+
+/// Not as the caller spells it: names of a metric are kept for ever.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}

@@ -1,0 +1,143 @@
+//! The API in `OpenAPI` 3.1, made from the handlers, and a page to read and try it.
+
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+};
+use utoipa::{
+    IntoResponses, Modify, OpenApi, ToSchema,
+    openapi::{
+        Components,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+use utoipa_swagger_ui::Config;
+
+use crate::{
+    routes,
+    tasks::{self, Body},
+};
+
+/// The page's own scripts and styles, and requests to this server; nothing from elsewhere.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+    img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "task-api",
+        description = "The tasks server of ZITADEL's guide for APIs. Every answer carries an `x-request-id`. \
+            Errors are one line of text."
+    ),
+    paths(routes::healthz, routes::list, routes::add, routes::readyz),
+    modifiers(&Bearer)
+)]
+struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let description =
+            "An access token of the ZITADEL instance. The names beside a lock are roles of the project.";
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
+        let components = document.components.get_or_insert_with(Components::new);
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The list of tasks.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of an answer, for the document")]
+pub(crate) struct Tasks {
+    /// Left out where there are none. For admins the whole list ends with a hint.
+    #[schema(required = false, example = json!(["My new task"]))]
+    tasks: Vec<String>,
+}
+
+/// A task to be added. Where it is absent, the one of the query counts.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of a body, for the document")]
+pub(crate) struct NewTask {
+    /// Any text but white space alone, without U+0000.
+    #[schema(example = json!("My new task"))]
+    task: String,
+}
+
+/// What any guarded route may answer.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "answers, for the document")]
+pub(crate) enum Refusals {
+    /// No credentials, or a token that is dead, malformed or not for this API.
+    #[response(
+        status = 401,
+        content_type = "text/plain; charset=utf-8",
+        headers(("WWW-Authenticate" = String, description = "The challenge (RFC 6750)")),
+        example = json!("unauthorized: authorization header is empty\n")
+    )]
+    Unauthorized(String),
+    /// More requests of this client in a second than may be.
+    #[response(
+        status = 429,
+        content_type = "text/plain; charset=utf-8",
+        headers(("Retry-After" = u32, description = "Seconds")),
+        example = json!("too many requests\n")
+    )]
+    TooManyRequests(String),
+    /// The head of the request is too large.
+    #[response(status = 431)]
+    HeadTooLarge,
+    /// A bug of ours.
+    #[response(status = 500, content_type = "text/plain; charset=utf-8", example = json!("internal server error\n"))]
+    Bug(String),
+    /// No verdict from the issuer, no task store, or too many requests at once. Nothing is said about the token.
+    #[response(
+        status = 503,
+        content_type = "text/plain; charset=utf-8",
+        headers(("Retry-After" = u32, description = "Seconds; absent for the task store")),
+        example = json!("unavailable: no verdict from the issuer\n")
+    )]
+    Unavailable(String),
+}
+
+/// `GET /api/openapi.json`
+pub(crate) fn document() -> Response<Body> {
+    static DOCUMENT: LazyLock<String> =
+        LazyLock::new(|| Document::openapi().to_json().expect("the document is JSON"));
+    asset("application/json", Bytes::from_static(DOCUMENT.as_bytes()))
+}
+
+/// `GET /docs/…`: Swagger UI, out of this binary.
+pub(crate) fn page(path: &str) -> Response<Body> {
+    static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
+        let config = Config::from("/api/openapi.json").use_base_layout().validator_url("none");
+        Arc::new(config.display_request_duration(true).try_it_out_enabled(true))
+    });
+    match utoipa_swagger_ui::serve(path, Arc::clone(&CONFIG)) {
+        Ok(Some(file)) => {
+            let mut response = asset(&file.content_type, Bytes::from(file.bytes.into_owned()));
+            let policy = HeaderValue::from_static(POLICY);
+            response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+            response
+        }
+        Ok(None) => tasks::refusal(StatusCode::NOT_FOUND),
+        Err(error) => {
+            tracing::error!(%error, "the page cannot be made");
+            tasks::refusal(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    }
+}
+
+fn asset(content_type: &str, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::Whole(body));
+    let headers = response.headers_mut();
+    if let Ok(content_type) = HeaderValue::try_from(content_type) {
+        headers.insert(CONTENT_TYPE, content_type);
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,205 @@
+//! One file, for one machine.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use sqlx::{
+    Connection, QueryBuilder, SqliteConnection, SqlitePool,
+    migrate::{MigrateError, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::time::timeout;
+
+use super::{
+    Kept, NewTask, OpenError, Store, StoreError,
+    writer::{Commit, Writer},
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+const READERS: u32 = 4;
+/// How long another process that writes is waited for.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(super) struct Sqlite {
+    writer: Writer,
+    file: Arc<File>,
+    /// Readers of the file as it was when they were opened.
+    readers: Mutex<(FileId, SqlitePool)>,
+}
+
+/// A database file, by its name.
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    options: SqliteConnectOptions,
+}
+
+/// Which file bears the name. A file that was moved away takes what is written with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileId(u64, u64);
+
+struct FileWriter {
+    file: Arc<File>,
+    connection: Option<(FileId, SqliteConnection)>,
+}
+
+impl Sqlite {
+    pub(super) async fn open(url: &str) -> Result<Self, OpenError> {
+        let (file, options) = File::new(url)?;
+        let explain = |error: &dyn std::fmt::Display| OpenError(file.explain(error));
+        migrate(options.create_if_missing(true)).await.map_err(|error| match error {
+            MigrateError::VersionMissing(_) => explain(&"it was written by a newer version of task-api"),
+            error => explain(&error),
+        })?;
+        let id = file.id().map_err(|error| explain(&error))?;
+        let readers = Mutex::new((id, file.readers()));
+        let file = Arc::new(file);
+        let writer = Writer::start(FileWriter { file: Arc::clone(&file), connection: None });
+        Ok(Self { writer, file, readers })
+    }
+
+    /// Readers of the file that bears the name now.
+    fn readers(&self) -> Result<SqlitePool, StoreError> {
+        let id = self.file.id().map_err(|_| StoreError::Moved)?;
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if readers.0 != id {
+            *readers = (id, self.file.readers());
+        }
+        Ok(readers.1.clone())
+    }
+}
+
+impl Store for Sqlite {
+    fn add(&self, task: NewTask) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.writer.add(task))
+    }
+
+    fn page(&self, after: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Kept>, StoreError>> {
+        Box::pin(async move {
+            let readers = self.readers()?;
+            let page = sqlx::query_as(
+                "SELECT position, task FROM tasks WHERE position > ? ORDER BY position LIMIT ?",
+            );
+            let page = page.bind(after).bind(limit).fetch_all(&readers);
+            let rows: Vec<(i64, String)> =
+                timeout(READ_TIMEOUT, page).await.map_err(|_| StoreError::TimedOut)??;
+            Ok(rows.into_iter().map(Kept::from).collect())
+        })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.page(i64::MAX, 1).await.map(|_| ()) })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner).1.clone();
+            readers.close().await;
+            self.writer.close().await;
+        })
+    }
+}
+
+impl File {
+    fn new(url: &str) -> Result<(Self, SqliteConnectOptions), OpenError> {
+        let example = "write sqlite://<path>, as in sqlite://tasks.db or sqlite:///var/lib/task-api/tasks.db";
+        if url.contains(":memory:") || url.contains("mode=memory") {
+            return Err(OpenError(format!("tasks in memory would not last; {example}")));
+        }
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(|error| OpenError(format!("{error}; {example}")))?
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT);
+        let path = options.get_filename().to_owned();
+        if path.as_os_str().is_empty() {
+            return Err(OpenError(format!("it names no file; {example}")));
+        }
+        Ok((Self { path, options: options.clone().create_if_missing(false) }, options))
+    }
+
+    fn explain(&self, problem: &dyn std::fmt::Display) -> String {
+        format!(
+            "{} cannot be used ({problem}); choose a file in a folder that exists and can be written to",
+            self.path.display()
+        )
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        file_id(&self.path)
+    }
+
+    fn readers(&self) -> SqlitePool {
+        let options = self.options.clone().pragma("query_only", "ON");
+        SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(READ_TIMEOUT)
+            .connect_lazy_with(options)
+    }
+}
+
+async fn migrate(options: SqliteConnectOptions) -> Result<(), MigrateError> {
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+    MIGRATIONS.run(&pool).await?;
+    pool.close().await;
+    Ok(())
+}
+
+#[cfg(unix)]
+fn file_id(path: &Path) -> io::Result<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    let file = fs::metadata(path)?;
+    Ok(FileId(file.dev(), file.ino()))
+}
+
+/// Other systems do not let a file that is open be moved.
+#[cfg(not(unix))]
+fn file_id(path: &Path) -> io::Result<FileId> {
+    fs::metadata(path).map(|_| FileId(0, 0))
+}
+
+impl FileWriter {
+    async fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        let id = self.file.id().map_err(|_| StoreError::Moved)?;
+        if self.connection.as_ref().is_none_or(|(opened, _)| *opened != id) {
+            self.connection = None;
+            let migrated = migrate(self.file.options.clone()).await;
+            migrated.map_err(|error| sqlx::Error::Migrate(Box::new(error)))?;
+            self.connection = Some((id, SqliteConnection::connect_with(&self.file.options).await?));
+        }
+        let connection = self.connection.as_mut().map(|(_, connection)| connection);
+        connection.ok_or(StoreError::Closed)
+    }
+}
+
+impl Commit for FileWriter {
+    async fn commit(&mut self, tasks: Vec<NewTask>) -> Result<(), StoreError> {
+        let mut transaction = self.connection().await?.begin_with("BEGIN IMMEDIATE").await?;
+        let mut insert = QueryBuilder::new("INSERT INTO tasks (task, user_id, organization_id) ");
+        insert.push_values(tasks, |mut row, task| {
+            row.push_bind(task.task).push_bind(task.user_id).push_bind(task.organization_id);
+        });
+        insert.build().execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    fn abandon(&mut self) {
+        self.connection = None;
+    }
+
+    async fn close(self) {
+        if let Some((_, connection)) = self.connection {
+            let _ = connection.close().await;
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Group commit: whatever waits to be kept goes to disk together, by one writer.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{NewTask, StoreError};
+
+/// Tasks that wait to be kept. Beyond that the caller is told to come back.
+const QUEUE: usize = 1024;
+const BATCH: usize = 256;
+/// For one batch, and for one caller.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(8);
+const ADD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Writes a batch of tasks in one transaction: all or none.
+pub(super) trait Commit: Send + 'static {
+    fn commit(&mut self, tasks: Vec<NewTask>) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The outcome of the last batch is not known: what it was written with is not to be used again.
+    fn abandon(&mut self);
+
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+#[derive(Debug)]
+pub(super) struct Writer(mpsc::Sender<Command>);
+
+#[derive(Debug)]
+enum Command {
+    Add { task: NewTask, kept: oneshot::Sender<Result<(), StoreError>> },
+    Close { closed: oneshot::Sender<()> },
+}
+
+impl Writer {
+    pub(super) fn start(commit: impl Commit) -> Self {
+        let (sender, commands) = mpsc::channel(QUEUE);
+        tokio::spawn(write(commit, commands));
+        Self(sender)
+    }
+
+    pub(super) async fn add(&self, task: NewTask) -> Result<(), StoreError> {
+        let (kept, outcome) = oneshot::channel();
+        self.0.try_send(Command::Add { task, kept }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+        })?;
+        let outcome = timeout(ADD_TIMEOUT, outcome).await.map_err(|_| StoreError::TimedOut)?;
+        outcome.unwrap_or(Err(StoreError::Closed))
+    }
+
+    pub(super) async fn close(&self) {
+        let (closed, done) = oneshot::channel();
+        if self.0.send(Command::Close { closed }).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+}
+
+async fn write(mut commit: impl Commit, mut commands: mpsc::Receiver<Command>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut closed = None;
+    while closed.is_none() && commands.recv_many(&mut batch, BATCH).await > 0 {
+        let (mut tasks, mut waiting) = (Vec::new(), Vec::new());
+        for command in batch.drain(..) {
+            match command {
+                // Who has gone, or was told 503 already, may come again: nothing is to be kept twice.
+                Command::Add { kept, .. } if kept.is_closed() => {}
+                Command::Add { task, kept } => {
+                    tasks.push(task);
+                    waiting.push(kept);
+                }
+                Command::Close { closed: done } => closed = Some(done),
+            }
+        }
+        if tasks.is_empty() {
+            continue;
+        }
+        let outcome = timeout(COMMIT_TIMEOUT, commit.commit(tasks)).await;
+        let outcome = outcome.unwrap_or(Err(StoreError::TimedOut));
+        if outcome.is_err() {
+            commit.abandon();
+        }
+        for kept in waiting {
+            let _ = kept.send(outcome.clone());
+        }
+    }
+    commit.close().await;
+    if let Some(closed) = closed {
+        let _ = closed.send(());
+    }
+}
