@@ -10,6 +10,7 @@
 
 mod cases;
 pub mod http;
+pub mod proxy;
 pub mod tasks;
 mod world;
 
@@ -108,7 +109,7 @@ fn message(cause: &(dyn Any + Send)) -> String {
 }
 
 /// A line past the capture of the test harness: it is part of the proof.
-fn report(line: &str) {
+pub fn report(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{line}");
 }

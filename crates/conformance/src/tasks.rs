@@ -141,6 +141,8 @@ pub struct Tasks {
     pub api: Api,
     /// Holds the key file for as long as the server may read it.
     pub folder: TempDir,
+    /// The address of the server's database.
+    pub database: String,
     /// The server.
     pub server: Server,
 }
@@ -156,7 +158,8 @@ impl Tasks {
         let (issuer, project, api, folder) = Self::issuer().await;
         let arguments = subject.arguments(&issuer, &folder).await;
         let server = Server::start_logging(&subject.binary, &arguments, level).await;
-        Self { issuer, project, api, folder, server }
+        let database = arguments[1].clone();
+        Self { issuer, project, api, folder, database, server }
     }
 
     /// An issuer, a project, and an API with its key file in a folder.

@@ -85,10 +85,11 @@ pub(super) async fn a_port_in_use_ends_the_start(subject: Subject) {
 pub(super) async fn an_issuer_that_is_away_is_a_warning_and_heals(subject: Subject) {
     let (issuer, project, api, folder) = Tasks::issuer().await;
     issuer.stop().await;
-    let server = Server::start(&subject.binary, &subject.arguments(&issuer, &folder).await).await;
+    let arguments = subject.arguments(&issuer, &folder).await;
+    let server = Server::start(&subject.binary, &arguments).await;
     let warned = server.start.iter().any(|line| line.contains("WARN") && line.contains("CANNOT BE ASKED"));
     assert!(warned, "{:?}", server.start);
-    let tasks = Tasks { issuer, project, api, folder, server };
+    let tasks = Tasks { issuer, project, api, folder, database: arguments[1].clone(), server };
     let token = tasks.token(&[]);
     assert_eq!(tasks.get("/api/tasks", &token).await.status, 503);
     tasks.issuer.resume().await;

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod durable;
 mod raw;
+mod store;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tasks_server_keeps_its_contract() {
