@@ -1,6 +1,203 @@
-//! `task-api check`
-use crate::settings::Settings;
-use std::{path::Path, process::ExitCode};
-pub(crate) async fn run(_settings: &Settings, _token: Option<&Path>) -> ExitCode {
-    ExitCode::SUCCESS
+//! `task-api check`: looks at everything that a start depends on, and says in words what is wrong.
+
+use std::{
+    fmt::Display,
+    fs,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
+
+use zitadel_introspect::{Caller, ClientAuth, Issuer, Reason, Requirement, Suspicion, Verifier};
+
+use crate::{settings::Settings, start::BAD_CONFIGURATION, store};
+
+/// ZITADEL refuses a client assertion that is two seconds ahead; ours is dated a few seconds back.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(4);
+/// The token is not active, or nothing can be said of it; all else is well.
+const NOT_ACTIVE: u8 = 1;
+
+/// What was found out so far.
+#[derive(Debug, Default)]
+struct Report {
+    has_failed: bool,
+}
+
+fn ok(what: &str, finding: impl Display) {
+    print(&format!("ok      {what:<9} {finding}"));
+}
+
+fn print(line: &str) {
+    // A closed standard output is no reason to stop: the exit status tells as well.
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+impl Report {
+    fn failed(&mut self, what: &str, problem: impl Display) {
+        self.has_failed = true;
+        print(&format!("FAILED  {what:<9} {problem}"));
+    }
+
+    fn skipped(&mut self, what: &str, why: &str) {
+        self.has_failed = true;
+        print(&format!("skipped {what:<9} {why}"));
+    }
+}
+
+/// Checks the settings, and explains the token in the file.
+pub(crate) async fn run(settings: &Settings, token_file: Option<&Path>) -> ExitCode {
+    let mut report = Report::default();
+    let ours = credentials(settings, &mut report);
+    if let Some((verifier, client_id)) = &ours {
+        ask_issuer(verifier, client_id, &mut report).await;
+    } else {
+        report.skipped("issuer", "needs a domain and a key");
+    }
+    match store::probe(settings.database(), settings.database_password_file.as_deref()).await {
+        Ok(finding) => ok("database", finding),
+        Err(error) => report.failed("database", format_args!("--database: {error}")),
+    }
+    let is_active = match (token_file, &ours) {
+        (None, _) => true,
+        (Some(_), None) => {
+            report.skipped("token", "needs a domain and a key");
+            true
+        }
+        (Some(path), Some((verifier, client_id))) => match fs::read_to_string(path) {
+            Ok(token) => explain(verifier, client_id, token.trim()).await,
+            Err(error) => {
+                let path = path.display();
+                report.failed("token", format_args!("--token-file: {path} cannot be read ({error})"));
+                true
+            }
+        },
+    };
+    match (report.has_failed, is_active) {
+        (true, _) => ExitCode::from(BAD_CONFIGURATION),
+        (false, false) => ExitCode::from(NOT_ACTIVE),
+        (false, true) => ExitCode::SUCCESS,
+    }
+}
+
+/// A verifier and its client id, where domain and key are good.
+fn credentials(settings: &Settings, report: &mut Report) -> Option<(Verifier, String)> {
+    let (domain, key) = match settings.issuer_and_key() {
+        Ok(both) => both,
+        Err(problem) => {
+            report.failed("settings", problem);
+            return None;
+        }
+    };
+    let issuer =
+        Issuer::parse(domain).map_err(|error| report.failed("domain", format_args!("--domain: {error}")));
+    let auth =
+        ClientAuth::key_file(key).map_err(|error| report.failed("key", format_args!("--key: {error}")));
+    let (issuer, auth) = (issuer.ok()?, auth.ok()?);
+    let client_id = auth.client_id().to_owned();
+    match Verifier::builder(issuer, auth).build() {
+        Ok(verifier) => Some((verifier, client_id)),
+        Err(error) => {
+            report.failed("domain", format_args!("--domain: {error}"));
+            None
+        }
+    }
+}
+
+async fn ask_issuer(verifier: &Verifier, client_id: &str, report: &mut Report) {
+    let began = SystemTime::now();
+    let theirs = match verifier.issuer_time().await {
+        Ok(theirs) => theirs,
+        Err(error) => {
+            report.failed("domain", format_args!("{} cannot be reached: {error}", verifier.issuer()));
+            return report.skipped("key", "needs an issuer that answers");
+        }
+    };
+    match theirs {
+        Some(theirs) => compare_clocks(began, theirs, report),
+        None => ok("clock", "the issuer does not say what time it is"),
+    }
+    match verifier.check().await {
+        Ok(()) => {
+            ok("domain", format_args!("{} answers, and is the issuer that it names", verifier.issuer()));
+            ok("key", format_args!("accepted, for client {client_id}"));
+        }
+        Err(error @ zitadel_introspect::IssuerError::Refused { .. }) => {
+            ok("domain", format_args!("{} answers, and is the issuer that it names", verifier.issuer()));
+            report.failed("key", format_args!("--key: {error}"));
+        }
+        Err(error) => report.failed("domain", format_args!("--domain: {error}")),
+    }
+}
+
+/// To the second, which is all that `Date` says.
+fn compare_clocks(ours: SystemTime, theirs: SystemTime, report: &mut Report) {
+    let (apart, direction) = match ours.duration_since(theirs) {
+        Ok(ahead) => (ahead, "ahead of"),
+        Err(error) => (error.duration(), "behind"),
+    };
+    let seconds = apart.as_secs();
+    if apart > CLOCK_TOLERANCE {
+        report.failed(
+            "clock",
+            format_args!(
+                "ours is {seconds} s {direction} the issuer's: keys and expiry are judged by it; synchronize it (NTP)"
+            ),
+        );
+    } else {
+        ok("clock", "ours and the issuer's agree");
+    }
+}
+
+/// Says whose token it is, or why it may be refused; whether it is active.
+async fn explain(verifier: &Verifier, client_id: &str, token: &str) -> bool {
+    let header = format!("Bearer {token}");
+    match verifier.authorize([header.as_bytes()], &Requirement::any_caller()).await {
+        Ok(caller) => {
+            describe(&caller);
+            true
+        }
+        Err(error) => {
+            match error.reason() {
+                Reason::Unavailable(cause) => {
+                    print(&format!("token   unknown   no verdict from the issuer: {cause}"));
+                }
+                Reason::InvalidToken(reason) => print(&format!("token   refused   {reason}")),
+                reason => print(&format!("token   refused   {reason}")),
+            }
+            if !matches!(error.reason(), Reason::Unavailable(_)) {
+                for suspicion in Suspicion::of(token, verifier.issuer(), client_id) {
+                    print(&format!("        perhaps   {suspicion}"));
+                }
+            }
+            false
+        }
+    }
+}
+
+fn describe(caller: &Caller) {
+    let claims = caller.claims();
+    let line = |what: &str, finding: String| print(&format!("        {what:<9} {finding}"));
+    print("token   active");
+    let name = claims.username().map(|name| format!(" ({name:?})")).unwrap_or_default();
+    line("user", format!("{}{name}", claims.subject().unwrap_or("unknown")));
+    if let Some(id) = claims.organization_id() {
+        let name = claims.organization_name().map(|name| format!(" ({name:?})")).unwrap_or_default();
+        line("of", format!("organization {id}{name}"));
+    }
+    if claims.roles().is_empty() {
+        line("roles", "none in the project of this API".to_owned());
+    }
+    for (role, organizations) in claims.roles().iter() {
+        for (id, domain) in organizations {
+            line("role", format!("{:?} from organization {id} ({domain:?})", role.as_str()));
+        }
+    }
+    line(
+        "until",
+        match claims.expires_at() {
+            Some(end) => humantime::format_rfc3339_seconds(end).to_string(),
+            None => "it is revoked: it has no end of its own".to_owned(),
+        },
+    );
 }

@@ -61,7 +61,9 @@ impl Started {
 /// The exit code where there is nothing to serve; why stands in one line on standard error.
 pub async fn start() -> Result<Started, ExitCode> {
     let arguments = Arguments::read()?;
-    log_to_stderr(arguments.settings.log_format());
+    // A check says all that matters itself.
+    let level = if arguments.command.is_some() { "error" } else { "info" };
+    log_to_stderr(arguments.settings.log_format(), level);
     match &arguments.command {
         Some(Command::Check { token_file }) => {
             Err(check::run(&arguments.settings, token_file.as_deref()).await)
@@ -165,8 +167,8 @@ async fn check(verifier: &Verifier) -> Result<(), StartError> {
     }
 }
 
-fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+fn log_to_stderr(format: LogFormat, level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
         LogFormat::Human => lines.with_ansi(io::stderr().is_terminal()).init(),

@@ -90,11 +90,37 @@ impl From<sqlx::Error> for StoreError {
 ///
 /// [`OpenError`] says what is wrong with the address or the database, and what to do.
 pub async fn open(url: &str, password_file: Option<&Path>) -> Result<Arc<dyn Store>, OpenError> {
-    match url.split_once(':') {
-        Some(("sqlite", _)) => Ok(Arc::new(Sqlite::open(url).await?)),
-        Some(("postgres" | "postgresql", _)) => Ok(Arc::new(Postgres::open(url, password_file).await?)),
-        _ => {
-            Err(OpenError("it is neither sqlite://<path> nor postgres://<user>@<host>/<database>".to_owned()))
+    Ok(match Kind::of(url)? {
+        Kind::Sqlite => Arc::new(Sqlite::open(url).await?),
+        Kind::Postgres => Arc::new(Postgres::open(url, password_file).await?),
+    })
+}
+
+/// Looks at a database without changing it: what was found.
+///
+/// # Errors
+///
+/// [`OpenError`] says what is wrong, and what to do.
+pub async fn probe(url: &str, password_file: Option<&Path>) -> Result<String, OpenError> {
+    match Kind::of(url)? {
+        Kind::Sqlite => sqlite::probe(url).await,
+        Kind::Postgres => postgres::probe(url, password_file).await,
+    }
+}
+
+enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+impl Kind {
+    fn of(url: &str) -> Result<Self, OpenError> {
+        match url.split_once(':') {
+            Some(("sqlite", _)) => Ok(Self::Sqlite),
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres),
+            _ => Err(OpenError(
+                "it is neither sqlite://<path> nor postgres://<user>@<host>/<database>".to_owned(),
+            )),
         }
     }
 }

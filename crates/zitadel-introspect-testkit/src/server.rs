@@ -6,11 +6,11 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use tokio::{
@@ -139,7 +139,11 @@ async fn handle(
         }
         Err(answer) => (answer, None),
     };
-    Ok(send(answer, fault.as_ref(), &switch))
+    let mut response = send(answer, fault.as_ref(), &switch);
+    let now = u64::try_from(shared.change(|state| state.now())).unwrap_or_default();
+    let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now));
+    response.headers_mut().extend(HeaderValue::try_from(date).ok().map(|date| (header::DATE, date)));
+    Ok(response)
 }
 
 /// What a fault does before the answer is made.

@@ -3,13 +3,15 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
+use http::header::DATE;
+use reqwest::Response;
 use serde::Deserialize;
 use url::Url;
 
@@ -103,9 +105,21 @@ impl Discovery {
         outcome
     }
 
-    async fn ask(&self) -> Result<Metadata, IssuerError> {
+    /// The issuer's clock (RFC 9110 section 6.6.1), to the second; `None` where it does not say.
+    pub(crate) async fn date(&self) -> Result<Option<SystemTime>, IssuerError> {
+        let response = tokio::time::timeout(self.timeout, self.get()).await;
+        let response = response.map_err(|_| IssuerError::TimedOut)??;
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        Ok(date.and_then(|date| httpdate::parse_http_date(date).ok()))
+    }
+
+    async fn get(&self) -> Result<Response, IssuerError> {
         let url = self.http.at(PATH);
-        let response = self.http.client().get(url).send().await.map_err(send_error)?;
+        self.http.client().get(url).send().await.map_err(send_error)
+    }
+
+    async fn ask(&self) -> Result<Metadata, IssuerError> {
+        let response = self.get().await?;
         let document = read_json(response).await?;
         let document: Document = serde_json::from_str(&document)
             .map_err(|_| IssuerError::Unusable { problem: "it is not a discovery document" })?;

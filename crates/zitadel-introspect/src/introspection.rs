@@ -50,6 +50,11 @@ pub(crate) struct Introspection {
 }
 
 impl Introspection {
+    /// The issuer's clock.
+    pub(crate) async fn date(&self) -> Result<Option<SystemTime>, IssuerError> {
+        self.discovery.date().await
+    }
+
     /// One question, when its turn has come and the breaker lets it through; `mark` is called when it is sent.
     pub(crate) async fn ask(
         &self,

@@ -107,6 +107,11 @@ impl<'a> Jwt<'a> {
         Some(Self { message, signature, header: decode(header)?, claims: decode(claims)? })
     }
 
+    /// The claims, as JSON that nobody has verified.
+    pub(crate) fn claims(&self) -> &str {
+        &self.claims
+    }
+
     fn header(&self) -> Result<Header, InvalidToken> {
         let malformed = |Broken(_)| InvalidToken::Malformed;
         let members = Members::read(&self.header).ok_or(InvalidToken::Malformed)?;

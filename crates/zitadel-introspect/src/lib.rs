@@ -50,6 +50,7 @@ mod protected_resource;
 mod random;
 mod runtime;
 mod stats;
+mod suspicion;
 #[cfg(feature = "test-util")]
 mod test_util;
 
@@ -64,6 +65,7 @@ pub use names::{OrganizationId, ProjectId, Role, Scope};
 pub use protected_resource::ResourceMetadata;
 pub use requirement::{RequiredRole, Requirement};
 pub use stats::Stats;
+pub use suspicion::Suspicion;
 #[cfg(feature = "test-util")]
 pub use test_util::{TestCaller, TestTokens};
 pub use verifier::{Caller, Verifier};

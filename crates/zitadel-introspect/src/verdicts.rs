@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tracing::Instrument;
@@ -184,6 +184,16 @@ impl Verdicts {
         }
         let token = AccessToken::never_issued();
         self.ask(&token, self.cache.key(&token), None).await.map(Some)
+    }
+
+    /// The issuer's clock, where there is an issuer to ask.
+    pub(crate) async fn issuer_time(self: &Arc<Self>) -> Result<Option<SystemTime>, IssuerError> {
+        let this = Arc::clone(self);
+        let asking = self.handle.spawn(async move {
+            let Some(introspection) = &this.introspection else { return Ok(None) };
+            introspection.date().await
+        });
+        asking.await.unwrap_or(Err(IssuerError::Lost))
     }
 
     pub(crate) fn stats(&self) -> Stats {

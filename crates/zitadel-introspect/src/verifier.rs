@@ -4,7 +4,7 @@ use std::{
     fmt,
     pin::pin,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures_util::future::{Either, select};
@@ -116,6 +116,19 @@ impl Verifier {
             Some(Found::Good(_)) => Err(IssuerError::AlwaysActive),
             Some(Found::Bad(_)) | None => Ok(()),
         }
+    }
+
+    /// What the issuer's clock shows, to the second: for a check that ours agrees, on which client authentication by
+    /// key and the expiry of tokens depend.
+    ///
+    /// `None` where the answer has no `Date` or the verifier asks nobody.
+    ///
+    /// # Errors
+    ///
+    /// [`IssuerError`] if the issuer cannot be asked.
+    pub async fn issuer_time(&self) -> Result<Option<SystemTime>, IssuerError> {
+        let Some(verdicts) = self.0.source.verdicts() else { return Ok(None) };
+        verdicts.issuer_time().await
     }
 
     /// The issuer whose tokens are verified.

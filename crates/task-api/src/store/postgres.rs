@@ -43,15 +43,7 @@ struct ServerWriter {
 
 impl Postgres {
     pub(super) async fn open(url: &str, password_file: Option<&Path>) -> Result<Self, OpenError> {
-        let example = "write postgres://<user>@<host>/<database>";
-        let mut options =
-            PgConnectOptions::from_str(url).map_err(|error| OpenError(format!("{error}; {example}")))?;
-        if let Some(path) = password_file {
-            let password = fs::read_to_string(path);
-            let password = password.map_err(|error| OpenError(format!("{}: {error}", path.display())))?;
-            options = options.password(password.trim_end_matches(['\r', '\n']));
-        }
-        let options = options.application_name("task-api").options(SESSION);
+        let options = options(url, password_file)?;
         let readers = PgPoolOptions::new().max_connections(READERS).acquire_timeout(READ_TIMEOUT);
         let store = Self {
             writer: Writer::start(ServerWriter { options: options.clone(), connection: None }),
@@ -60,11 +52,7 @@ impl Postgres {
         };
         match store.migrated().await {
             Ok(()) => {}
-            Err(StoreError::Database(error)) if says_no(&error) => {
-                return Err(OpenError(format!(
-                    "the server says: {error}; mend the address, the rights or the database"
-                )));
-            }
+            Err(StoreError::Database(error)) if says_no(&error) => return Err(explain(&error)),
             Err(error) => {
                 tracing::warn!(error = ?error, "THE DATABASE CANNOT BE REACHED: tasks answer 503 until it can");
             }
@@ -79,6 +67,36 @@ impl Postgres {
         };
         self.is_migrated.get_or_try_init(migrate).await.copied()
     }
+}
+
+/// Whether the server lets us in.
+pub(super) async fn probe(url: &str, password_file: Option<&Path>) -> Result<String, OpenError> {
+    let look = async {
+        let mut connection = connect(&options(url, password_file)?).await.map_err(|error| explain(&error))?;
+        let tables = sqlx::query_scalar("SELECT to_regclass('tasks') IS NOT NULL").fetch_one(&mut connection);
+        let exists: bool = tables.await.map_err(|error| explain(&error))?;
+        Ok(exists)
+    };
+    let exists = look.await?;
+    let tables = if exists { "has the table of tasks" } else { "has no tables yet" };
+    Ok(format!("the server lets us in, and the database {tables}"))
+}
+
+fn options(url: &str, password_file: Option<&Path>) -> Result<PgConnectOptions, OpenError> {
+    let example = "write postgres://<user>@<host>/<database>";
+    let mut options =
+        PgConnectOptions::from_str(url).map_err(|error| OpenError(format!("{error}; {example}")))?;
+    if let Some(path) = password_file {
+        let password = fs::read_to_string(path);
+        let password = password.map_err(|error| OpenError(format!("{}: {error}", path.display())))?;
+        options = options.password(password.trim_end_matches(['\r', '\n']));
+    }
+    Ok(options.application_name("task-api").options(SESSION))
+}
+
+fn explain(error: &dyn std::error::Error) -> OpenError {
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    OpenError(format!("{error}{cause}; mend the address, the rights or the database"))
 }
 
 /// Without the options, which hold the password.

@@ -78,6 +78,25 @@ impl Sqlite {
     }
 }
 
+/// Whether the file, or the folder that it will be made in, can be written to.
+pub(super) async fn probe(url: &str) -> Result<String, OpenError> {
+    let (file, _) = File::new(url)?;
+    let explain = |error: &dyn std::fmt::Display| OpenError(file.explain(error));
+    let shown = file.path.display();
+    if !file.path.exists() {
+        let folder = file.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        tempfile::tempfile_in(folder.unwrap_or(Path::new("."))).map_err(|error| explain(&error))?;
+        return Ok(format!("{shown} does not exist yet and can be made"));
+    }
+    let look = async {
+        let mut connection = SqliteConnection::connect_with(&file.options).await?;
+        connection.begin_with("BEGIN IMMEDIATE").await?.rollback().await?;
+        connection.close().await
+    };
+    look.await.map_err(|error| explain(&error))?;
+    Ok(format!("{shown} can be read and written"))
+}
+
 impl Store for Sqlite {
     fn add(&self, task: NewTask) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.writer.add(task))

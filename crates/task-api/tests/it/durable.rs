@@ -181,8 +181,8 @@ async fn a_full_disk_is_told_loses_nothing_and_heals() {
     let healthz = conformance::http::request(server.address, "GET /api/healthz", &[]).await;
     assert_eq!(healthz.status, 200);
     let pid = server.child.id().unwrap().to_string();
-    let lifted = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status().await;
-    assert!(lifted.unwrap().success());
+    let status = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status().await;
+    assert!(status.unwrap().success());
     let healed = async { while add(kept).await.status != 200 {} };
     within(healed).await;
     let listed = list(server.address, &viewer).await;
