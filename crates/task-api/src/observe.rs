@@ -30,13 +30,18 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
         "request",
         request_id = id.to_str().unwrap_or_default(),
         method,
-        path = ?path,
+        path,
         user_id = Empty,
         organization_id = Empty
     );
     let mut response = next.run(request).instrument(span.clone()).await;
     let (status, took) = (response.status().as_u16(), began.elapsed());
-    span.in_scope(|| tracing::info!(status, milliseconds = took.as_secs_f64() * 1e3, "answered"));
+    let milliseconds = took.as_secs_f64() * 1e3;
+    span.in_scope(|| match &*route {
+        // What orchestrators ask every few seconds.
+        "/api/healthz" | "/readyz" => tracing::debug!(status, milliseconds, "answered"),
+        _ => tracing::info!(status, milliseconds, "answered"),
+    });
     metrics::histogram!("task_api_request_seconds", "route" => route.clone()).record(took);
     let labels = [("method", method.to_owned()), ("route", route), ("status", status.to_string())];
     metrics::counter!("task_api_requests_total", &labels).increment(1);

@@ -182,9 +182,9 @@ pub(crate) async fn list(
     security(("bearer" = ["admin"])),
     params(("task" = Option<String>, Query, description = "The task, where the body has none")),
     request_body(content(
-        (NewTask = "application/x-www-form-urlencoded"),
-        (NewTask = "application/json"),
-        (NewTask = "multipart/form-data")
+        (Option<NewTask> = "application/x-www-form-urlencoded"),
+        (Option<NewTask> = "application/json"),
+        (Option<NewTask> = "multipart/form-data")
     )),
     responses(
         (

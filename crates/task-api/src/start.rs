@@ -172,6 +172,6 @@ fn log_to_stderr(format: LogFormat, level: &str) {
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
         LogFormat::Human => lines.with_ansi(io::stderr().is_terminal()).init(),
-        LogFormat::Json => lines.with_ansi(false).json().flatten_event(true).init(),
+        LogFormat::Json => lines.with_ansi(false).json().flatten_event(true).with_span_list(false).init(),
     }
 }

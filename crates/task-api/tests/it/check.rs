@@ -1,6 +1,6 @@
 //! `task-api check`: what it says, and with which status it ends.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use conformance::tasks::{Subject, Tasks};
 use serde_json::json;

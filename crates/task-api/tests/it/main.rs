@@ -4,6 +4,7 @@
 
 mod check;
 mod durable;
+mod openapi;
 mod raw;
 mod store;
 
