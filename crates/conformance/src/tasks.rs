@@ -113,6 +113,7 @@ fn cases(subject: &Subject) -> Vec<Case> {
         stop:
             a_signal_ends_the_server_with_status_0,
             requests_under_way_are_finished,
+            a_client_that_never_ends_does_not_keep_the_server,
     }
 }
 
@@ -242,6 +243,36 @@ impl Server {
             rest.push(line);
         }
         rest
+    }
+}
+
+/// A server on the embedded issuer, and the tokens that it prints.
+#[derive(Debug)]
+pub struct Demo {
+    /// The server.
+    pub server: Server,
+    /// A token without the role that adds tasks.
+    pub viewer: String,
+    /// A token with it.
+    pub admin: String,
+}
+
+impl Demo {
+    /// Starts it and reads what it prints.
+    pub async fn start(binary: &Path) -> Self {
+        let arguments = ["--demo", "--port", "0", "--metrics-address", "127.0.0.1:0"].map(str::to_owned);
+        let mut server = Server::start(binary, &arguments).await;
+        // The guide comes on standard output, the last line of the start on standard error.
+        while !server.start.iter().any(|line| line.starts_with("# in a browser")) {
+            server.start.push(within(server.lines.recv()).await.expect("the rest of the guide"));
+        }
+        let exported = |name: &str| {
+            let prefix = format!("export {name}=");
+            let found = server.start.iter().find_map(|line| line.strip_prefix(&prefix));
+            found.expect("the demo prints its tokens").to_owned()
+        };
+        let (viewer, admin) = (exported("VIEWER"), exported("ADMIN"));
+        Self { server, viewer, admin }
     }
 }
 

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use zitadel_introspect_testkit::Endpoint;
 
 use super::{Subject, Tasks, within};
@@ -40,4 +42,20 @@ pub(super) async fn requests_under_way_are_finished(subject: Subject) {
     drop(held);
     assert_eq!(within(connection.answer(false)).await.unwrap().status, 200);
     assert_eq!(within(tasks.server.child.wait()).await.unwrap().code(), Some(0));
+}
+
+pub(super) async fn a_client_that_never_ends_does_not_keep_the_server(subject: Subject) {
+    let mut tasks = Tasks::start(&subject).await;
+    let token = tasks.token(&["admin"]);
+    let mut connection = Connection::open(tasks.server.address).await;
+    let head = format!("POST /api/add-task HTTP/1.1\r\nhost: localhost\r\n{}", bearer(&token));
+    connection
+        .send(format!("{head}\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{{"))
+        .await;
+    let asked = tasks.issuer.introspections();
+    tasks.get("/api/tasks", &tasks.token(&[])).await;
+    assert!(tasks.issuer.introspections() > asked, "the first request is under way by now");
+    signal(&tasks, "TERM").await;
+    let ended = tokio::time::timeout(Duration::from_secs(30), tasks.server.child.wait()).await;
+    assert_eq!(ended.expect("within 30 s").unwrap().code(), Some(0));
 }

@@ -1,4 +1,4 @@
-use super::{Server, Subject, Tasks, within};
+use super::{Demo, Server, Subject, Tasks};
 use crate::http::{Answer, bearer, request, request_with_body};
 
 const JSON: &str = "application/json";
@@ -40,17 +40,9 @@ async fn replay(server: &Server, token: &str, admin: &str) {
 }
 
 pub(super) async fn the_demo_replays_the_guide(subject: Subject) {
-    let mut server = Server::start(&subject.binary, &["--demo", "--port", "0"].map(str::to_owned)).await;
-    // The guide comes on standard output, the last line of the start on standard error.
-    let commands = |lines: &[String]| lines.iter().filter(|line| line.starts_with("curl -i ")).count();
-    while commands(&server.start) < 6 {
-        server.start.push(within(server.lines.recv()).await.expect("the rest of the guide"));
-    }
-    let exported = |name: &str| {
-        let prefix = format!("export {name}=");
-        let found = server.start.iter().find_map(|line| line.strip_prefix(&prefix));
-        found.expect("the demo prints its tokens").to_owned()
-    };
-    assert!(server.start.iter().any(|line| line.contains("WARN") && line.contains("never for production")));
-    replay(&server, &exported("VIEWER"), &exported("ADMIN")).await;
+    let demo = Demo::start(&subject.binary).await;
+    let said = &demo.server.start;
+    assert_eq!(said.iter().filter(|line| line.starts_with("curl -i ")).count(), 6);
+    assert!(said.iter().any(|line| line.contains("WARN") && line.contains("never for production")));
+    replay(&demo.server, &demo.viewer, &demo.admin).await;
 }

@@ -5,6 +5,7 @@
 mod check;
 mod durable;
 mod openapi;
+mod operations;
 mod raw;
 mod store;
 

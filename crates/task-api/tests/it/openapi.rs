@@ -4,7 +4,7 @@ use std::{env, fs, path::Path, process::Stdio, time::Duration};
 
 use conformance::{
     http::request,
-    tasks::{Subject, Tasks},
+    tasks::{Demo, Subject, Tasks},
 };
 use fantoccini::{Client, ClientBuilder, Locator, elements::Element};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -141,13 +141,13 @@ async fn a_person_tries_the_api_in_a_browser() {
     if !can_run("chromedriver", "the page in a browser") {
         return;
     }
-    let tasks = tasks().await;
-    let browser = Browser::start(&tasks.folder.path().join("profile")).await;
-    let origin = format!("http://{}", tasks.server.address);
+    let demo = Demo::start(Path::new(env!("CARGO_BIN_EXE_task-api"))).await;
+    let profile = tempfile::tempdir().unwrap();
+    let browser = Browser::start(profile.path()).await;
+    let origin = format!("http://{}", demo.server.address);
     browser.client.goto(&format!("{origin}/docs")).await.unwrap();
     browser.click("button.authorize").await;
-    let token = tasks.token(&["admin"]);
-    browser.find(".auth-container input").await.send_keys(&token).await.unwrap();
+    browser.find(".auth-container input").await.send_keys(&demo.admin).await.unwrap();
     browser.click(".auth-btn-wrapper .authorize").await;
     browser.click(".auth-btn-wrapper .btn-done").await;
     let (status, body) = browser.send("addTask").await;

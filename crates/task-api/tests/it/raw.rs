@@ -1,7 +1,10 @@
 //! Heads and framing that are out of bounds, byte by byte. The examples on other frameworks keep the limits of
 //! theirs.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use conformance::http::{Connection, bearer};
 use task_api::{
@@ -70,4 +73,46 @@ async fn framing_that_is_not_plain_ends_the_connection() {
     }
     let plain = format!("{post}\r\ntransfer-encoding: Chunked");
     assert_eq!(answer(address, &plain, "0\r\n\r\n").await, (200, false));
+}
+
+/// Sends the beginning of a request, and waits for what the server makes of it.
+async fn unfinished(address: SocketAddr, beginning: &str) -> Option<u16> {
+    let mut connection = Connection::open(address).await;
+    connection.send(beginning).await;
+    let answer = connection.answer(false).await;
+    assert!(connection.is_closed().await, "the connection ends");
+    answer.map(|answer| answer.status)
+}
+
+#[tokio::test]
+async fn who_is_slow_is_not_waited_for() {
+    let (address, _folder) = server().await;
+    let began = Instant::now();
+    let head = format!("POST /api/add-task HTTP/1.1\r\nhost: localhost\r\n{}", bearer("admin"));
+    let form = "content-type: application/x-www-form-urlencoded";
+    let (slow_head, slow_body, slow_chunk) = (
+        "GET /api/healthz HTTP/1.1\r\nhost:".to_owned(),
+        format!("{head}\r\n{form}\r\ncontent-length: 10\r\n\r\ntask="),
+        format!("{head}\r\n{form}\r\ntransfer-encoding: chunked\r\n\r\n5\r\ntask=\r\n"),
+    );
+    let (head, body, chunk) = tokio::join!(
+        unfinished(address, &slow_head),
+        unfinished(address, &slow_body),
+        unfinished(address, &slow_chunk)
+    );
+    assert_eq!((head, body, chunk), (None, Some(408), Some(408)));
+    let took = began.elapsed();
+    assert!(Duration::from_secs(15) <= took && took < Duration::from_secs(25), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_before_it_has_come() {
+    let (address, _folder) = server().await;
+    let head = format!("POST /api/add-task HTTP/1.1\r\nhost: localhost\r\n{}", bearer("admin"));
+    let form = "content-type: application/x-www-form-urlencoded";
+    let chunk =
+        format!("{head}\r\n{form}\r\ntransfer-encoding: chunked\r\n\r\n10001\r\n{}", "a".repeat(0x10001));
+    assert_eq!(unfinished(address, &chunk).await, Some(413));
+    let unauthorized = "POST /api/add-task HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n";
+    assert_eq!(unfinished(address, unauthorized).await, Some(401), "nobody's upload is awaited");
 }
