@@ -101,8 +101,8 @@ async fn prepare(arguments: &Arguments) -> Result<Started, StartError> {
     let listener = listen(settings.address(), "--port", "--port or --bind")?;
     let metrics = listen(settings.metrics_address(), "--metrics-address", "--metrics-address")?;
     let store = match &demo {
-        Some(demo) => store::open(&demo.database(), None).await?,
-        None => store(settings).await?,
+        Some(demo) if settings.database.is_none() => store::open(&demo.database(), None).await?,
+        _ => store(settings).await?,
     };
     check(&verifier).await?;
     tracing::info!(addr = %metrics.local_addr()?, "metrics at /metrics");

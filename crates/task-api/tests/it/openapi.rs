@@ -52,12 +52,20 @@ async fn the_document_names_every_route_with_its_roles() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fuzzer_finds_no_undocumented_status_and_no_failure() {
-    let program = env::var("TASK_API_TEST_SCHEMATHESIS").unwrap_or("schemathesis".to_owned());
+    let python = |program: &str| match env::var("TASK_API_TEST_PYTHON") {
+        Ok(folder) => format!("{folder}/{program}"),
+        Err(_) => program.to_owned(),
+    };
+    let (program, validator) = (python("schemathesis"), python("openapi-spec-validator"));
     if !can_run(&program, "a fuzzer that reads the OpenAPI document") {
         return;
     }
     let tasks = tasks().await;
     let address = format!("http://{}/api/openapi.json", tasks.server.address);
+    let document = tasks.folder.path().join("openapi.json");
+    fs::write(&document, request(tasks.server.address, "GET /api/openapi.json", &[]).await.body).unwrap();
+    let valid = Command::new(&validator).arg(&document).output().await.unwrap();
+    assert!(valid.status.success(), "{}", String::from_utf8_lossy(&valid.stdout));
     let tokens = [tasks.token(&["admin"]).to_string(), tasks.token(&[]).to_string(), "dead".to_owned()];
     for token in tokens {
         let checks = "not_a_server_error,status_code_conformance,content_type_conformance,\
