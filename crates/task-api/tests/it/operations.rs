@@ -215,3 +215,18 @@ async fn the_table_of_settings_is_complete() {
     }
     assert_eq!(count, rows.len(), "no row without its flag");
 }
+
+#[tokio::test]
+async fn the_deployment_names_settings_that_exist() {
+    let help = Command::new(binary()).arg("--help").output().await.unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for file in ["Dockerfile", "compose.yaml"] {
+        let text = fs::read_to_string(format!("../../deploy/{file}")).unwrap();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let names: Vec<_> = words.filter(|word| word.starts_with("TASK_API_")).collect();
+        assert!(names.len() >= 4, "{file}");
+        for name in names {
+            assert!(help.contains(&format!("[env: {name}")), "{name} in {file}");
+        }
+    }
+}
