@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test suite panics where a case fails")]
 
 mod cases;
+pub mod grpc;
 pub mod http;
 pub mod proxy;
 pub mod tasks;
@@ -76,8 +77,20 @@ impl Running {
     }
 }
 
+/// How a server under test is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http,
+    /// gRPC: each route is a method of [`grpc::SERVICE`] with the name that [`grpc::method`] gives it. What is about
+    /// methods, paths and headers of HTTP is left out.
+    Grpc,
+}
+
 /// An adapter under test.
 pub trait Adapter {
+    /// HTTP unless set.
+    const PROTOCOL: Protocol = Protocol::Http;
     /// For messages.
     const NAME: &'static str;
     /// Whether a forgotten verifier compiles, and is answered with 500.

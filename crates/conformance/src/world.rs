@@ -1,11 +1,29 @@
 //! The issuer, its users, and the server under test.
 
+use std::net::SocketAddr;
+
 use zitadel_introspect_testkit::{Api, Issuer, Project, Token, User};
 
 use crate::{
-    Adapter, Running, Settings,
+    Adapter, Protocol, Running, Settings,
     http::{Answer, bearer, request},
 };
+
+/// Where a server listens, and how it is spoken to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    pub(crate) protocol: Protocol,
+}
+
+impl Target {
+    pub(crate) async fn get(self, path: &str, headers: &[String]) -> Answer {
+        match self.protocol {
+            Protocol::Http => request(self.address, &format!("GET {path}"), headers).await,
+            Protocol::Grpc => crate::grpc::get(self.address, path, headers).await,
+        }
+    }
+}
 
 pub(crate) struct World {
     pub(crate) issuer: Issuer,
@@ -13,6 +31,7 @@ pub(crate) struct World {
     pub(crate) other_project: Project,
     pub(crate) api: Api,
     pub(crate) server: Running,
+    pub(crate) target: Target,
 }
 
 impl World {
@@ -39,7 +58,8 @@ impl World {
         };
         change(&mut settings);
         let server = A::serve(settings).await;
-        Self { issuer, project, other_project, api, server }
+        let target = Target { address: server.address, protocol: A::PROTOCOL };
+        Self { issuer, project, other_project, api, server, target }
     }
 
     /// A service user with roles on the API's project.
@@ -57,7 +77,7 @@ impl World {
     }
 
     pub(crate) async fn get(&self, path: &str, headers: &[String]) -> Answer {
-        request(self.server.address, &format!("GET {path}"), headers).await
+        self.target.get(path, headers).await
     }
 
     pub(crate) async fn get_as(&self, path: &str, token: &str) -> Answer {

@@ -312,7 +312,7 @@ impl Cache {
         *self.evicted_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     }
 
-    fn was_evicted_since(&self, asked_at: Instant) -> bool {
+    pub(crate) fn was_evicted_since(&self, asked_at: Instant) -> bool {
         let evicted_at = *self.evicted_at.lock().unwrap_or_else(PoisonError::into_inner);
         evicted_at.is_some_and(|evicted_at| asked_at <= evicted_at)
     }

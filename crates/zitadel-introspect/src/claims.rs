@@ -175,6 +175,12 @@ impl Claims {
         self.expires_at.is_some_and(|end| end <= now.wall())
     }
 
+    /// How long the token lives on; `None` where it says nothing of an end.
+    pub(crate) fn time_left(&self, now: Now) -> Option<Duration> {
+        let left = |end: i64| u64::try_from(end.saturating_sub(now.wall())).unwrap_or_default();
+        self.expires_at.map(|end| Duration::from_secs(left(end)))
+    }
+
     /// Whether the user belongs to an organization, or has a role that it granted.
     pub(crate) fn is_of_organization(&self, id: &str) -> bool {
         self.organization_id() == Some(id) || self.roles.is_from(id)

@@ -1,6 +1,6 @@
 //! Every refusal leaves by this door: status, challenge and body are decided here, for all adapters.
 
-use std::{error::Error, fmt, sync::Arc};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use http::{
     HeaderValue, Response, StatusCode,
@@ -62,6 +62,9 @@ pub enum Reason {
         /// What each alternative lacks.
         alternatives: Vec<Reason>,
     },
+    /// What was asked for is open to nobody: no requirement was given for it, and it was not said to be public.
+    #[error("no requirement is set")]
+    NothingRequired,
     /// No verdict could be had: nothing is said about the token.
     #[error("no verdict from the issuer")]
     Unavailable(#[source] IssuerError),
@@ -130,6 +133,18 @@ impl AuthError {
         Self { reason: Reason::Miswired(remedy), presentation: None }
     }
 
+    /// For adapters that deny by default: nobody has said what callers must have, or that nothing is needed.
+    /// `remedy` goes to the log, loudly; leave it out where it was said before.
+    #[must_use]
+    pub fn nothing_required(remedy: Option<&str>) -> Self {
+        if let Some(remedy) = remedy {
+            tracing::error!(remedy, "request refused: NOBODY IS LET IN where no requirement is set");
+        } else {
+            tracing::info!("request refused: no requirement is set");
+        }
+        Self { reason: Reason::NothingRequired, presentation: None }
+    }
+
     /// Why the request is refused.
     #[must_use]
     pub fn reason(&self) -> &Reason {
@@ -146,7 +161,7 @@ impl AuthError {
     /// The status of the answer.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        self.reason.answer().0
+        self.reason.row().status
     }
 
     /// The value of `WWW-Authenticate` ([RFC 6750 section 3]), where the answer has one.
@@ -154,16 +169,13 @@ impl AuthError {
     /// [RFC 6750 section 3]: https://www.rfc-editor.org/rfc/rfc6750#section-3
     #[must_use]
     pub fn challenge(&self) -> Option<String> {
-        let (_, _, error) = self.reason.answer();
         let mut parameters: Vec<(&str, String)> = Vec::new();
-        match error {
+        match self.reason.row().challenge {
             Challenge::None => return None,
             Challenge::Bare => {}
             Challenge::Error(error) => parameters.push(("error", error.to_owned())),
         }
-        if let Reason::MissingScope { scope } = &self.reason {
-            parameters.push(("scope", printable(scope.as_str())));
-        }
+        parameters.extend(self.missing_scope().map(|scope| ("scope", scope)));
         if let Some(wish) = &self.presentation {
             parameters.extend(wish.realm.clone().map(|realm| ("realm", realm)));
             parameters.extend(wish.resource_metadata.clone().map(|place| ("resource_metadata", place)));
@@ -176,7 +188,7 @@ impl AuthError {
     /// `permission denied: <reason>`.
     #[must_use]
     pub fn text(&self) -> String {
-        match self.reason.answer().1 {
+        match self.reason.row().prefix {
             "" => self.reason.to_string(),
             prefix => format!("{prefix}: {}", self.reason),
         }
@@ -199,10 +211,55 @@ impl AuthError {
         if let Some(challenge) = self.challenge().and_then(|text| HeaderValue::try_from(text).ok()) {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
-        if let Reason::Unavailable(error) = &self.reason {
-            headers.insert(RETRY_AFTER, HeaderValue::from(error.retry_after_seconds()));
+        if let Some(delay) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(delay.as_secs()));
         }
         response
+    }
+
+    /// When to come back, where no verdict could be had: whole seconds, 1 to 10.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match &self.reason {
+            Reason::Unavailable(error) => Some(Duration::from_secs(error.retry_after_seconds())),
+            _ => None,
+        }
+    }
+
+    /// The number of the status that says the same in gRPC: `UNAUTHENTICATED` (16), `PERMISSION_DENIED` (7),
+    /// `INVALID_ARGUMENT` (3), `UNAVAILABLE` (14) or `INTERNAL` (13). Its message is the text without prefix, which is
+    /// how an error is displayed.
+    #[must_use]
+    pub fn grpc_code(&self) -> i32 {
+        self.reason.row().grpc
+    }
+
+    /// A word for programs that stays the same, in the form of `google.rpc.ErrorInfo`: `INVALID_TOKEN`.
+    #[must_use]
+    pub fn reason_word(&self) -> &'static str {
+        match &self.reason {
+            Reason::MissingToken => "MISSING_TOKEN",
+            Reason::UnsupportedScheme => "UNSUPPORTED_SCHEME",
+            Reason::MalformedToken => "MALFORMED_TOKEN",
+            Reason::RepeatedHeader => "REPEATED_HEADER",
+            Reason::InvalidToken(_) => "INVALID_TOKEN",
+            Reason::MissingRole { .. } => "MISSING_ROLE",
+            Reason::MissingScope { .. } => "MISSING_SCOPE",
+            Reason::MissingOrganization => "MISSING_ORGANIZATION",
+            Reason::MissingAny { .. } => "MISSING_ANY",
+            Reason::NothingRequired => "NOTHING_REQUIRED",
+            Reason::Unavailable(_) => "UNAVAILABLE",
+            Reason::Miswired(_) => "INTERNAL",
+        }
+    }
+
+    /// The scope that the token lacks, as it may stand in a challenge.
+    #[must_use]
+    pub fn missing_scope(&self) -> Option<String> {
+        match &self.reason {
+            Reason::MissingScope { scope } => Some(printable(scope.as_str())),
+            _ => None,
+        }
     }
 }
 
@@ -218,6 +275,16 @@ impl Error for AuthError {
     }
 }
 
+/// A row of the one table.
+struct Row {
+    status: StatusCode,
+    /// Of the text.
+    prefix: &'static str,
+    challenge: Challenge,
+    /// The status of gRPC.
+    grpc: i32,
+}
+
 enum Challenge {
     None,
     Bare,
@@ -226,22 +293,25 @@ enum Challenge {
 
 impl Reason {
     /// Status, prefix of the text and challenge: the one table.
-    fn answer(&self) -> (StatusCode, &'static str, Challenge) {
-        use Challenge::{Bare, Error, None};
+    fn row(&self) -> Row {
+        let row = |status, prefix, challenge, grpc| Row { status, prefix, challenge, grpc };
+        let unauthorized = |challenge| row(StatusCode::UNAUTHORIZED, "unauthorized", challenge, 16);
         match self {
-            Self::MissingToken | Self::UnsupportedScheme => (StatusCode::UNAUTHORIZED, "unauthorized", Bare),
-            Self::MalformedToken | Self::InvalidToken(_) => {
-                (StatusCode::UNAUTHORIZED, "unauthorized", Error("invalid_token"))
+            Self::MissingToken | Self::UnsupportedScheme => unauthorized(Challenge::Bare),
+            Self::MalformedToken | Self::InvalidToken(_) => unauthorized(Challenge::Error("invalid_token")),
+            Self::RepeatedHeader => {
+                row(StatusCode::BAD_REQUEST, "bad request", Challenge::Error("invalid_request"), 3)
             }
-            Self::RepeatedHeader => (StatusCode::BAD_REQUEST, "bad request", Error("invalid_request")),
             Self::MissingRole { .. }
             | Self::MissingScope { .. }
             | Self::MissingOrganization
             | Self::MissingAny { .. } => {
-                (StatusCode::FORBIDDEN, "permission denied", Error("insufficient_scope"))
+                let challenge = Challenge::Error("insufficient_scope");
+                row(StatusCode::FORBIDDEN, "permission denied", challenge, 7)
             }
-            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", None),
-            Self::Miswired(_) => (StatusCode::INTERNAL_SERVER_ERROR, "", None),
+            Self::NothingRequired => row(StatusCode::FORBIDDEN, "permission denied", Challenge::None, 7),
+            Self::Unavailable(_) => row(StatusCode::SERVICE_UNAVAILABLE, "unavailable", Challenge::None, 14),
+            Self::Miswired(_) => row(StatusCode::INTERNAL_SERVER_ERROR, "", Challenge::None, 13),
         }
     }
 }
@@ -349,6 +419,7 @@ mod tests {
                 None,
                 "unavailable: no verdict from the issuer",
             ),
+            (Reason::NothingRequired, 403, None, "permission denied: no requirement is set"),
             (Reason::Miswired("remedy"), 500, None, "internal server error"),
         ] {
             let error = bare(reason);
@@ -358,6 +429,14 @@ mod tests {
             assert_eq!(response.body(), &format!("{text}\n"));
             assert_eq!(response.headers().contains_key(RETRY_AFTER), status == 503);
             assert_eq!(response.headers()[X_CONTENT_TYPE_OPTIONS], "nosniff");
+            let grpc = match status {
+                400 => 3,
+                401 => 16,
+                403 => 7,
+                503 => 14,
+                _ => 13,
+            };
+            assert_eq!(error.grpc_code(), grpc, "{error}");
         }
     }
 

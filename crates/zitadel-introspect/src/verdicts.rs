@@ -1,12 +1,10 @@
 //! Where verdicts come from: held already, read out of the token, or asked for.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -23,6 +21,7 @@ use crate::{
     issuer_error::IssuerError,
     jwt::{Jwt, LocalJwts},
     requirement::Requirement,
+    runtime::Timer,
     stats::{Counters, Stats},
 };
 
@@ -317,7 +316,7 @@ impl Verdicts {
     /// its own end is told. On the library's own thread: the caller's runtime may have no timer.
     pub(crate) fn timer(&self) -> Timer {
         let time = self.settings.timeout + Duration::from_millis(20);
-        Timer(self.handle.spawn(async move { tokio::time::sleep(time).await }))
+        Timer::start(&self.handle, time)
     }
 
     /// Who waits for the next question waits for the one under way as well: both within one time-out.
@@ -409,23 +408,6 @@ impl Verdicts {
                 }
             }
         })
-    }
-}
-
-/// A timer that ends when nobody waits for it.
-pub(crate) struct Timer(tokio::task::JoinHandle<()>);
-
-impl Future for Timer {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.0).poll(cx).map(|_| ())
-    }
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
     names::{OrganizationId, ProjectId},
     protected_resource::{ProtectedResource, ResourceMetadata},
     requirement::Requirement,
+    runtime::{self, Timer},
     stats::Stats,
     verdicts::Verdicts,
 };
@@ -301,6 +302,27 @@ impl Caller {
         Box::pin(self.verifier.in_time(self.clone().meet(requirement))).await
     }
 
+    /// Ready when the caller is no longer authorized: the token has expired, or its verdict has lapsed or was evicted
+    /// and is not renewed. For what outlives a request, such as a stream.
+    ///
+    /// Looks at the verdict `every` so often, and when the token expires; a verdict that is held costs no question.
+    /// The error is the answer for the caller: 401, or 503 where no verdict could be had in time.
+    #[expect(clippy::missing_panics_doc, reason = "the library's thread runs, or there were no caller")]
+    pub async fn until_unauthorized(&self, every: Duration) -> AuthError {
+        let mut caller = self.clone();
+        loop {
+            let now = caller.verifier.0.clock.now();
+            let left = caller.held.claims.time_left(now).map_or(every, |left| left.min(every));
+            let handle =
+                runtime::handle().expect("the thread runs already where there is a verifier that asks");
+            Timer::start(&handle, left).await;
+            match caller.require(&Requirement::any_caller()).await {
+                Ok(newest) => caller = newest,
+                Err(error) => return error,
+            }
+        }
+    }
+
     /// Whether this very verifier, or a clone of it, has verified the caller. Adapters ask before they
     /// take over a caller that a layer has left in the request.
     #[must_use]
@@ -351,9 +373,11 @@ impl Caller {
         }
         let verdicts = self.verifier.0.source.verdicts();
         let outlived = now.instant.saturating_duration_since(self.settled_at) > JUST_NOW;
-        let has_lapsed =
-            outlived && verdicts.is_some_and(|verdicts| verdicts.cache.is_lapsed(&self.held, now.instant));
-        has_lapsed || !self.held.is_within(max_age, now.instant)
+        let is_over = |verdicts: &Arc<Verdicts>| {
+            let cache = &verdicts.cache;
+            cache.is_lapsed(&self.held, now.instant) || cache.was_evicted_since(self.held.asked_at)
+        };
+        (outlived && verdicts.is_some_and(is_over)) || !self.held.is_within(max_age, now.instant)
     }
 
     /// A newer verdict than one that was held already, before it refuses.

@@ -1,0 +1,99 @@
+//! The caller of a request, in a handler.
+
+use std::{fmt, marker::PhantomData, ops::Deref};
+
+use tonic::Request;
+use zitadel_introspect::{AuthError, Caller, RequiredRole, Requirement};
+
+use crate::{Rejection, layer::Looked};
+
+const NO_LAYER: &str =
+    "put RequireAuthorizationLayer on the server, and name the method in Methods by require(…)";
+const NOT_OPTIONAL: &str =
+    "put RequireAuthorizationLayer on the server, and name the method in Methods by optional(…)";
+
+/// A caller with a valid token.
+#[derive(Debug, Clone)]
+pub struct Authorized(pub Caller);
+
+/// A caller with a valid token and a role, which stands in the type.
+///
+/// Derefs to the [`Caller`].
+pub struct AuthorizedAs<R> {
+    caller: Caller,
+    role: PhantomData<fn() -> R>,
+}
+
+/// A caller, if the request carries bearer credentials at all. For methods that are named by
+/// [`Methods::optional`](crate::Methods::optional).
+///
+/// `None` only without credentials or with those of another scheme. A token that is malformed, dead or
+/// cannot be verified is refused: it is never mistaken for an anonymous caller.
+#[derive(Debug, Clone)]
+pub struct MaybeAuthorized(pub Option<Caller>);
+
+impl Authorized {
+    /// The caller whom the layer has let in.
+    ///
+    /// # Errors
+    ///
+    /// `INTERNAL`, with a log line that says what to do, where there is no layer or the method is public.
+    pub fn of<T>(request: &Request<T>) -> Result<Self, Rejection> {
+        match request.extensions().get::<Caller>() {
+            Some(caller) => Ok(Self(caller.clone())),
+            None => Err(AuthError::miswired(NO_LAYER).into()),
+        }
+    }
+}
+
+impl<R: RequiredRole> AuthorizedAs<R> {
+    /// The caller whom the layer has let in, with the role.
+    ///
+    /// # Errors
+    ///
+    /// As [`Authorized::of`], and [`Caller::require`] for the role. Its future holds nothing of the request.
+    pub fn of<T>(request: &Request<T>) -> impl Future<Output = Result<Self, Rejection>> + Send + use<R, T> {
+        let caller = Authorized::of(request);
+        async move {
+            let Authorized(caller) = caller?;
+            let caller = caller.require(&Requirement::role(R::ROLE)).await?;
+            Ok(Self { caller, role: PhantomData })
+        }
+    }
+}
+
+impl MaybeAuthorized {
+    /// The caller, where there is one.
+    ///
+    /// # Errors
+    ///
+    /// `INTERNAL`, with a log line that says what to do, where nobody has looked for a caller.
+    pub fn of<T>(request: &Request<T>) -> Result<Self, Rejection> {
+        match request.extensions().get::<Looked>() {
+            Some(Looked(caller)) => Ok(Self(caller.clone())),
+            None => Err(AuthError::miswired(NOT_OPTIONAL).into()),
+        }
+    }
+}
+
+impl<R> AuthorizedAs<R> {
+    /// The caller, to keep.
+    #[must_use]
+    pub fn into_caller(self) -> Caller {
+        self.caller
+    }
+}
+
+impl<R> Deref for AuthorizedAs<R> {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl<R: RequiredRole> fmt::Debug for AuthorizedAs<R> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("AuthorizedAs").field("caller", &self.caller).field("role", &R::ROLE).finish()
+    }
+}

@@ -1,0 +1,50 @@
+//! Trust ZITADEL access tokens in a tonic service.
+//!
+//! One layer guards a whole server. What callers must have is said for each method by its full name, and **a method
+//! that is not named is denied**: one that was added to a service and forgotten here is closed, not open.
+//!
+//! ```no_run
+//! use tonic::{Request, Response, Status, transport::Server};
+//! use zitadel_introspect_tonic::{
+//!     Authorized, ClientAuth, Issuer, Methods, Rejection, RequireAuthorizationLayer, Requirement, Verifier,
+//! };
+//!
+//! async fn rename(request: Request<String>) -> Result<Response<()>, Status> {
+//!     let Authorized(caller) = Authorized::of(&request)?;
+//!     let editor = Requirement::role("editor").in_organization(request.get_ref().clone());
+//!     caller.require(&editor).await.map_err(Rejection)?;
+//!     Ok(Response::new(()))
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let issuer = Issuer::parse("my-domain.zitadel.cloud")?;
+//! let verifier = Verifier::builder(issuer, ClientAuth::key_file("key.json")?).build()?;
+//! let methods = Methods::new()
+//!     .public("/tasks.v1.Tasks/Healthz")
+//!     .require("/tasks.v1.Tasks/List", Requirement::any_caller())
+//!     .require("/tasks.v1.Tasks/Add", Requirement::role("admin"))
+//!     .public_health_and_reflection();
+//! let server = Server::builder().layer(RequireAuthorizationLayer::new(verifier, methods));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Refusals are trailers-only answers with the texts of the other adapters, without prefix: `UNAUTHENTICATED`,
+//! `PERMISSION_DENIED` and `INVALID_ARGUMENT` carry a `google.rpc.ErrorInfo` with a word that stays the same,
+//! `UNAVAILABLE` a `google.rpc.RetryInfo`. The token comes from the `authorization` metadata only.
+//!
+//! The guard decides when a call begins. A stream may live longer than its caller's token: [`while_authorized`] ends
+//! it.
+
+mod extract;
+mod layer;
+mod methods;
+mod status;
+mod stream;
+
+pub use extract::{Authorized, AuthorizedAs, MaybeAuthorized};
+pub use layer::{RequireAuthorization, RequireAuthorizationLayer};
+pub use methods::Methods;
+pub use status::Rejection;
+pub use stream::{WhileAuthorized, while_authorized};
+pub use zitadel_introspect::*;

@@ -1,0 +1,119 @@
+//! What callers must have, for each method by its full name.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, PoisonError},
+};
+
+use zitadel_introspect::{AuthError, Requirement};
+
+const HEALTH_AND_REFLECTION: [&str; 5] = [
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/List",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
+/// So many names of unnamed methods are remembered, so that each is logged once: callers choose them.
+const REMEMBERED: usize = 256;
+
+/// The methods of a server and what each requires of its callers. What is not named is denied.
+///
+/// Full names begin with a slash: `/package.Service/Method`.
+#[derive(Debug, Default)]
+pub struct Methods {
+    rules: HashMap<String, Rule>,
+    logged: Mutex<HashSet<String>>,
+}
+
+/// What a method requires.
+#[derive(Debug)]
+pub(crate) enum Rule {
+    Public,
+    /// Whoever carries no credentials passes as well.
+    Optional,
+    Required(Requirement),
+}
+
+impl Methods {
+    /// None yet: all is denied.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A method for everybody. Credentials are not looked at.
+    ///
+    /// # Panics
+    ///
+    /// If the method was named before, or its name is not `/package.Service/Method`.
+    #[must_use]
+    #[track_caller]
+    pub fn public(self, method: impl Into<String>) -> Self {
+        self.with(method.into(), Rule::Public)
+    }
+
+    /// A method for everybody, which learns of a caller by [`MaybeAuthorized`](crate::MaybeAuthorized). Bad
+    /// credentials are refused.
+    ///
+    /// # Panics
+    ///
+    /// As [`public`](Self::public).
+    #[must_use]
+    #[track_caller]
+    pub fn optional(self, method: impl Into<String>) -> Self {
+        self.with(method.into(), Rule::Optional)
+    }
+
+    /// A method for callers who meet a requirement.
+    ///
+    /// # Panics
+    ///
+    /// As [`public`](Self::public).
+    #[must_use]
+    #[track_caller]
+    pub fn require(self, method: impl Into<String>, requirement: Requirement) -> Self {
+        self.with(method.into(), Rule::Required(requirement))
+    }
+
+    /// Opens the standard services by which orchestrators ask for health, and clients for the definition.
+    ///
+    /// # Panics
+    ///
+    /// As [`public`](Self::public).
+    #[must_use]
+    #[track_caller]
+    pub fn public_health_and_reflection(self) -> Self {
+        HEALTH_AND_REFLECTION.into_iter().fold(self, Self::public)
+    }
+
+    pub(crate) fn rule(&self, method: &str) -> Result<&Rule, AuthError> {
+        self.rules.get(method).ok_or_else(|| self.unnamed(method))
+    }
+
+    #[track_caller]
+    fn with(mut self, method: String, rule: Rule) -> Self {
+        let halves = method.strip_prefix('/').and_then(|name| name.split_once('/'));
+        let is_full = halves
+            .is_some_and(|(service, name)| !service.is_empty() && !name.is_empty() && !name.contains('/'));
+        assert!(is_full, "{method:?} is no full name of a method: write /package.Service/Method");
+        assert!(!self.rules.contains_key(&method), "{method} is named twice: which of the two counts?");
+        self.rules.insert(method, rule);
+        self
+    }
+
+    fn unnamed(&self, method: &str) -> AuthError {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.len() >= REMEMBERED {
+            logged.clear();
+        }
+        if !logged.insert(method.to_owned()) {
+            return AuthError::nothing_required(None);
+        }
+        let name = method.escape_debug();
+        AuthError::nothing_required(Some(&format!(
+            "if the method exists, add .require(\"{name}\", …) or .public(\"{name}\") to Methods"
+        )))
+    }
+}

@@ -1,0 +1,44 @@
+//! An error on its way out.
+
+use std::{collections::HashMap, error::Error, fmt};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use zitadel_introspect::AuthError;
+
+/// Whose words the reasons are (`google.rpc.ErrorInfo`).
+const DOMAIN: &str = "zitadel-introspect";
+
+/// An [`AuthError`] as a status. Handlers that call `caller.require(…)` return it by `.map_err(Rejection)?`.
+#[derive(Debug, Clone)]
+pub struct Rejection(pub AuthError);
+
+impl From<AuthError> for Rejection {
+    fn from(error: AuthError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<Rejection> for Status {
+    fn from(Rejection(error): Rejection) -> Self {
+        let metadata: HashMap<_, _> =
+            error.missing_scope().map(|scope| ("scope".to_owned(), scope)).into_iter().collect();
+        let mut details = ErrorDetails::with_error_info(error.reason_word(), DOMAIN, metadata);
+        if let Some(delay) = error.retry_after() {
+            details.set_retry_info(Some(delay));
+        }
+        Self::with_error_details(Code::from_i32(error.grpc_code()), error.to_string(), details)
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl Error for Rejection {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}

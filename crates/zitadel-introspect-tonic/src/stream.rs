@@ -1,0 +1,80 @@
+//! Streams that outlive their beginning.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{Stream, future::BoxFuture};
+use tonic::Status;
+use zitadel_introspect::{AuthError, Caller};
+
+use crate::Rejection;
+
+/// The stream of [`while_authorized`].
+pub struct WhileAuthorized<S> {
+    /// `None` once it has ended.
+    stream: Option<Pin<Box<S>>>,
+    end: BoxFuture<'static, AuthError>,
+}
+
+/// Ends a stream, of answers or of requests, when its caller is no longer authorized: with `UNAUTHENTICATED` when the
+/// token expires, or its verdict lapses or is evicted and the issuer says no; with `UNAVAILABLE` when the verdict
+/// cannot be renewed.
+///
+/// Looks at the verdict `every` so often, and when the token expires. A verdict that is held costs no question; one
+/// that has lapsed costs one, which all streams of the token share.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use futures_util::{Stream, stream};
+/// # use tonic::{Request, Status};
+/// use zitadel_introspect_tonic::{Authorized, while_authorized};
+///
+/// fn watch(request: &Request<()>) -> Result<impl Stream<Item = Result<String, Status>>, Status> {
+///     let Authorized(caller) = Authorized::of(request)?;
+///     let tasks = stream::pending();
+///     Ok(while_authorized(tasks, &caller, Duration::from_secs(10)))
+/// }
+/// ```
+pub fn while_authorized<S, T>(stream: S, caller: &Caller, every: Duration) -> WhileAuthorized<S>
+where
+    S: Stream<Item = Result<T, Status>>,
+{
+    let caller = caller.clone();
+    let end = Box::pin(async move { caller.until_unauthorized(every).await });
+    WhileAuthorized { stream: Some(Box::pin(stream)), end }
+}
+
+impl<S, T> Stream for WhileAuthorized<S>
+where
+    S: Stream<Item = Result<T, Status>>,
+{
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let Some(stream) = &mut this.stream else { return Poll::Ready(None) };
+        // First the caller: an item that is ready must not pass a token that is dead.
+        if let Poll::Ready(error) = this.end.as_mut().poll(cx) {
+            this.stream = None;
+            return Poll::Ready(Some(Err(Rejection(error).into())));
+        }
+        let item = stream.as_mut().poll_next(cx);
+        if matches!(item, Poll::Ready(None)) {
+            this.stream = None;
+        }
+        item
+    }
+}
+
+impl<S> fmt::Debug for WhileAuthorized<S> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("WhileAuthorized")
+            .field("has_ended", &self.stream.is_none())
+            .finish_non_exhaustive()
+    }
+}
