@@ -6,6 +6,8 @@ use tempfile::TempDir;
 use zitadel_introspect::{ClientAuth, ConfigError, Verifier};
 use zitadel_introspect_testkit::{Api, Issuer, Token};
 
+const SERVICE: &str = "zitadel.go.example.api.v3alpha.ExampleService";
+
 #[derive(Debug)]
 pub(crate) struct Demo {
     issuer: Issuer,
@@ -46,7 +48,7 @@ impl Demo {
     }
 
     /// The guide's commands, ready to be pasted.
-    pub(crate) fn print_guide(&self, api: &str) {
+    pub(crate) fn print_guide(&self, api: &str, grpc: Option<&str>) {
         let (viewer, admin) = (&*self.viewer, &*self.admin);
         let guide = format!(
             r#"
@@ -68,11 +70,24 @@ export ADMIN={admin}
 curl -i -H "Authorization: Bearer $ADMIN" {api}/api/add-task --data "task=My new task"
 curl -i -H "Authorization: Bearer $ADMIN" {api}/api/tasks
 
-# in a browser: {api}/docs
-
 "#
         );
+        let over_grpc = grpc.map(grpc_guide).unwrap_or_default();
+        let guide = format!("{guide}{over_grpc}# in a browser: {api}/docs\n\n");
         // A closed standard output is no reason to stop.
         let _ = io::stdout().write_all(guide.as_bytes());
     }
+}
+
+fn grpc_guide(grpc: &str) -> String {
+    format!(
+        r#"# the same over gRPC: https://github.com/fullstorydev/grpcurl
+grpcurl -plaintext {grpc} {SERVICE}/Healthz
+grpcurl -plaintext -H "authorization: Bearer $VIEWER" {grpc} {SERVICE}/ListTasks
+grpcurl -plaintext -H "authorization: Bearer $VIEWER" -d '{{"task": "My new task"}}' {grpc} {SERVICE}/AddTask
+grpcurl -plaintext -H "authorization: Bearer $ADMIN" -d '{{"task": "My new task"}}' {grpc} {SERVICE}/AddTask
+grpcurl -plaintext -H "authorization: Bearer $ADMIN" {grpc} {SERVICE}/ListTasks
+
+"#
+    )
 }

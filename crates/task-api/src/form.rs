@@ -47,7 +47,11 @@ pub async fn read_task(
         Body::Json => member(&body)?,
     };
     let from_query = first_task(query.unwrap_or_default().as_bytes())?;
-    let task = from_body.or(from_query).unwrap_or_default();
+    trimmed(&from_body.or(from_query).unwrap_or_default())
+}
+
+/// A task without white space around it.
+pub(crate) fn trimmed(task: &str) -> Result<String, NoTask> {
     match task.trim() {
         "" => Err(NoTask::Empty),
         trimmed if trimmed.contains('\0') => Err(NoTask::HasNul),

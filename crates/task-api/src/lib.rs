@@ -3,12 +3,14 @@
 //! `tasks.rs` says what each route answers and knows no web framework; `form.rs` reads a task, `page.rs` which part of
 //! the list is asked for, `store.rs` keeps tasks; `arguments.rs`, `settings.rs`, `start.rs` and `demo.rs` are the way
 //! from the command line to a listening socket, `check.rs` the way to an explanation. Only `routes.rs`, the glue to
-//! axum, the layers `limits.rs` and `observe.rs`, and `serve.rs`, the server around it, know the framework.
+//! axum, the layers `limits.rs` and `observe.rs`, and `serve.rs`, the server around it, know the framework; `grpc.rs`
+//! is the same for tonic.
 
 mod arguments;
 mod check;
 mod demo;
 pub mod form;
+pub mod grpc;
 pub mod limits;
 mod metrics;
 mod observe;

@@ -2,16 +2,18 @@
 
 use std::{io, process::ExitCode, sync::Arc};
 
+use futures_util::FutureExt;
 use task_api::{
+    grpc,
     routes::{self, AppState},
     serve,
-    start::{self, Started},
+    start::{self, Serves, Started},
 };
 use tokio::{net::TcpListener, signal};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match start::start().await {
+    match start::start(Serves::HttpAndGrpc).await {
         Ok(started) => run(started).await.map_or_else(|error| start::fail(&error), |()| ExitCode::SUCCESS),
         Err(code) => code,
     }
@@ -20,9 +22,18 @@ async fn main() -> ExitCode {
 async fn run(started: Started) -> io::Result<()> {
     let stop = stop_signal()?;
     started.announce();
-    let Started { verifier, store, limits, listener, .. } = started;
-    let state = AppState::new(verifier, Arc::clone(&store));
-    serve::serve(TcpListener::from_std(listener)?, routes::router(state, limits), stop).await;
+    let Started { verifier, store, limits, listener, grpc, .. } = started;
+    let stop = stop.shared();
+    let calls = async {
+        match grpc {
+            Some(listener) => grpc::serve(listener, verifier.clone(), Arc::clone(&store), stop.clone()).await,
+            None => Ok(()),
+        }
+    };
+    let router = routes::router(AppState::new(verifier.clone(), Arc::clone(&store)), limits);
+    let requests = serve::serve(TcpListener::from_std(listener)?, router, stop.clone());
+    let ((), called) = tokio::join!(requests, calls);
+    called?;
     start::close(store.as_ref()).await;
     Ok(())
 }

@@ -19,7 +19,7 @@ const MAX_HEAD_FIELDS: usize = 100;
 /// For the head of a request; hyper counts the wait for the next request of a connection as well.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// For requests that are under way when the server is told to stop.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves until `stop` is ready; then finishes the requests under way, for 20 s at most.
 pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {

@@ -37,6 +37,10 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "ADDRESS", env = "TASK_API_BIND", global = true, help_heading = "Server")]
     pub(crate) bind: Option<IpAddr>,
 
+    /// The port of the gRPC service, at the same address; 0 lets the system choose [default: none]
+    #[arg(long, value_name = "PORT", env = "TASK_API_GRPC_PORT", global = true, help_heading = "Server")]
+    pub(crate) grpc_port: Option<u16>,
+
     /// Requests that are worked on at once; more are answered with 503 [default: 1024]
     #[arg(
         long,
@@ -124,6 +128,7 @@ impl Settings {
             key: self.key.or(other.key),
             port: self.port.or(other.port),
             bind: self.bind.or(other.bind),
+            grpc_port: self.grpc_port.or(other.grpc_port),
             requests_at_once: self.requests_at_once.or(other.requests_at_once),
             requests_per_second: self.requests_per_second.or(other.requests_per_second),
             database: self.database.or(other.database),
@@ -149,6 +154,11 @@ impl Settings {
 
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::new(self.bind.unwrap_or(LOOPBACK), self.port.unwrap_or(PORT))
+    }
+
+    /// None where no gRPC is asked for.
+    pub(crate) fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc_port.map(|port| SocketAddr::new(self.bind.unwrap_or(LOOPBACK), port))
     }
 
     pub(crate) fn metrics_address(&self) -> SocketAddr {

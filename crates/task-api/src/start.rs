@@ -40,7 +40,10 @@ pub struct Started {
     pub limits: Limits,
     /// Listens already.
     pub listener: TcpListener,
+    /// Listens already, for gRPC, where that is asked for.
+    pub grpc: Option<TcpListener>,
     addr: String,
+    grpc_addr: Option<String>,
     demo: Option<Demo>,
 }
 
@@ -48,10 +51,22 @@ impl Started {
     /// The last words of the start: for a demo what to try, and where the server listens.
     pub fn announce(&self) {
         if let Some(demo) = &self.demo {
-            demo.print_guide(&self.addr);
+            demo.print_guide(&self.addr, self.grpc_addr.as_deref());
+        }
+        if let Some(addr) = &self.grpc_addr {
+            tracing::info!(addr, "gRPC");
         }
         tracing::info!(addr = %self.addr, "server listening, press ctrl+c to stop");
     }
+}
+
+/// What a server can serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// HTTP alone.
+    Http,
+    /// Both.
+    HttpAndGrpc,
 }
 
 /// Reads the arguments, checks all that can be checked, and listens.
@@ -59,7 +74,7 @@ impl Started {
 /// # Errors
 ///
 /// The exit code where there is nothing to serve; why stands in one line on standard error.
-pub async fn start() -> Result<Started, ExitCode> {
+pub async fn start(serves: Serves) -> Result<Started, ExitCode> {
     let arguments = Arguments::read()?;
     // A check says all that matters itself.
     let level = if arguments.command.is_some() { "error" } else { "info" };
@@ -68,7 +83,7 @@ pub async fn start() -> Result<Started, ExitCode> {
         Some(Command::Check { token_file }) => {
             Err(check::run(&arguments.settings, token_file.as_deref()).await)
         }
-        None => prepare(&arguments).await.map_err(|error| fail(error.as_ref())),
+        None => prepare(&arguments, serves).await.map_err(|error| fail(error.as_ref())),
     }
 }
 
@@ -91,7 +106,7 @@ pub(crate) fn say(line: &str) {
     eprintln!("{line}");
 }
 
-async fn prepare(arguments: &Arguments) -> Result<Started, StartError> {
+async fn prepare(arguments: &Arguments, serves: Serves) -> Result<Started, StartError> {
     let settings = &arguments.settings;
     let demo = if arguments.demo { Some(Demo::start().await?) } else { None };
     let verifier = match &demo {
@@ -99,6 +114,10 @@ async fn prepare(arguments: &Arguments) -> Result<Started, StartError> {
         None => verifier(settings)?,
     };
     let listener = listen(settings.address(), "--port", "--port or --bind")?;
+    let grpc = grpc_address(settings, serves, demo.is_some())?;
+    let grpc = grpc.map(|address| listen(address, "--grpc-port", "--grpc-port or --bind")).transpose()?;
+    let grpc_addr = grpc.as_ref().map(TcpListener::local_addr).transpose()?;
+    let grpc_addr = grpc_addr.map(|bound| public_address(bound).replace("http://", ""));
     let metrics = listen(settings.metrics_address(), "--metrics-address", "--metrics-address")?;
     let store = match &demo {
         Some(demo) if settings.database.is_none() => store::open(&demo.database(), None).await?,
@@ -108,7 +127,21 @@ async fn prepare(arguments: &Arguments) -> Result<Started, StartError> {
     tracing::info!(addr = %metrics.local_addr()?, "metrics at /metrics");
     metrics::serve(metrics)?;
     let addr = public_address(listener.local_addr()?);
-    Ok(Started { verifier, store, limits: settings.limits(), listener, addr, demo })
+    Ok(Started { verifier, store, limits: settings.limits(), listener, grpc, addr, grpc_addr, demo })
+}
+
+/// A demo shows all that there is.
+fn grpc_address(
+    settings: &Settings,
+    serves: Serves,
+    is_demo: bool,
+) -> Result<Option<SocketAddr>, StartError> {
+    let any_port = is_demo.then(|| SocketAddr::new(settings.address().ip(), 0));
+    match (serves, settings.grpc_address()) {
+        (Serves::HttpAndGrpc, address) => Ok(address.or(any_port)),
+        (Serves::Http, None) => Ok(None),
+        (Serves::Http, Some(_)) => Err("--grpc-port: this server speaks HTTP alone; leave it out".into()),
+    }
 }
 
 pub(crate) async fn store(settings: &Settings) -> Result<Arc<dyn Store>, StartError> {

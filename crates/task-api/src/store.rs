@@ -32,11 +32,11 @@ pub struct Kept {
 
 /// The list of tasks.
 pub trait Store: Debug + Send + Sync {
-    /// Appends a task.
+    /// Appends tasks, in their order: all of them or none.
     ///
-    /// `Ok` means: on disk, flushed. After an error the task may have been kept all the same where the database
+    /// `Ok` means: on disk, flushed. After an error they may have been kept all the same where the database
     /// did not say; it is never tried a second time.
-    fn add(&self, task: NewTask) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn add(&self, tasks: Vec<NewTask>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// The tasks behind a position (0 for the first), oldest first, at most `limit`.
     ///

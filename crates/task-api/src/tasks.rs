@@ -27,10 +27,10 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The role that adds tasks.
-const ADMIN: &str = "admin";
+pub(crate) const ADMIN: &str = "admin";
 const HINT: &str = "create a new task on /api/add-task";
 /// So many tasks of a long list are in memory at once.
-const CHUNK: u32 = 128;
+pub(crate) const CHUNK: u32 = 128;
 /// A page ends when it has grown to this length, whatever its limit: tasks may be long.
 const PAGE_BYTES: usize = 1024 * 1024;
 
@@ -85,17 +85,18 @@ pub async fn add<'h>(
         Err(error) => return no_task(error),
     };
     let answer = format!("task `{task}` added");
-    let claims = caller.claims();
-    let (user_id, organization_id) = (claims.subject(), claims.organization_id());
-    let new = NewTask {
-        task,
-        user_id: user_id.map(str::to_owned),
-        organization_id: organization_id.map(str::to_owned),
-    };
-    match store.add(new).await {
+    match store.add(vec![by(caller, task)]).await {
         Ok(()) => private(json(StatusCode::OK, &answer)),
         Err(error) => no_store(&error),
     }
+}
+
+/// A task with who adds it.
+pub(crate) fn by(caller: &Caller, task: String) -> NewTask {
+    let claims = caller.claims();
+    let (user_id, organization_id) = (claims.subject(), claims.organization_id());
+    let [user_id, organization_id] = [user_id, organization_id].map(|id| id.map(str::to_owned));
+    NewTask { task, user_id, organization_id }
 }
 
 async fn all(store: &Arc<dyn Store>, caller: &Caller) -> Response<Body> {
@@ -209,7 +210,7 @@ fn no_store(error: &StoreError) -> Response<Body> {
     plain(StatusCode::SERVICE_UNAVAILABLE, "unavailable: task store")
 }
 
-fn log(error: &StoreError) {
+pub(crate) fn log(error: &StoreError) {
     metrics::counter!("task_api_store_failures_total").increment(1);
     tracing::error!(error = %error, source = ?error.source().map(ToString::to_string), "the task store failed");
 }

@@ -4,6 +4,7 @@
 
 use std::{
     convert::Infallible,
+    fmt::Write,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -222,7 +223,7 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Errors {
         struct Text(String);
         impl tracing::field::Visit for Text {
             fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0 += &format!("{value:?} ");
+                let _ = write!(self.0, "{value:?} ");
             }
         }
         if *event.metadata().level() == tracing::Level::ERROR {

@@ -10,7 +10,7 @@ use actix_web::{
 };
 use task_api::{
     readiness::Readiness,
-    start::{self, Started},
+    start::{self, Serves, Started},
     store::Store,
     tasks::{self, BODY_TIMEOUT, MAX_BODY_BYTES},
 };
@@ -18,7 +18,7 @@ use zitadel_introspect_actix::{Authorized, RequireAuthorizationLayer, Requiremen
 
 #[actix_web::main]
 async fn main() -> ExitCode {
-    match start::start().await {
+    match start::start(Serves::Http).await {
         Ok(started) => run(started).await.map_or_else(|error| start::fail(&error), |()| ExitCode::SUCCESS),
         Err(code) => code,
     }

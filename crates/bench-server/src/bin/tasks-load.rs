@@ -33,8 +33,9 @@ const ROUNDS: usize = 5;
 struct Memory(Mutex<Vec<String>>);
 
 impl Store for Memory {
-    fn add(&self, task: NewTask) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(task.task);
+    fn add(&self, tasks: Vec<NewTask>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let texts = tasks.into_iter().map(|new| new.task);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(texts);
         Box::pin(async { Ok(()) })
     }
 

@@ -126,10 +126,10 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError>
 }
 
 impl Store for Postgres {
-    fn add(&self, task: NewTask) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn add(&self, tasks: Vec<NewTask>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             self.migrated().await?;
-            self.writer.add(task).await
+            self.writer.add(tasks).await
         })
     }
 

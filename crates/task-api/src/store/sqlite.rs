@@ -23,6 +23,8 @@ use super::{
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
+/// In one statement, which may bind 32,766 values.
+const ROWS: usize = 1000;
 const READERS: u32 = 4;
 /// How long another process that writes is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -98,8 +100,8 @@ pub(super) async fn probe(url: &str) -> Result<String, OpenError> {
 }
 
 impl Store for Sqlite {
-    fn add(&self, task: NewTask) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.writer.add(task))
+    fn add(&self, tasks: Vec<NewTask>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.writer.add(tasks))
     }
 
     fn page(&self, after: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Kept>, StoreError>> {
@@ -203,11 +205,13 @@ impl FileWriter {
 impl Commit for FileWriter {
     async fn commit(&mut self, tasks: Vec<NewTask>) -> Result<(), StoreError> {
         let mut transaction = self.connection().await?.begin_with("BEGIN IMMEDIATE").await?;
-        let mut insert = QueryBuilder::new("INSERT INTO tasks (task, user_id, organization_id) ");
-        insert.push_values(tasks, |mut row, task| {
-            row.push_bind(task.task).push_bind(task.user_id).push_bind(task.organization_id);
-        });
-        insert.build().execute(&mut *transaction).await?;
+        for tasks in tasks.chunks(ROWS) {
+            let mut insert = QueryBuilder::new("INSERT INTO tasks (task, user_id, organization_id) ");
+            insert.push_values(tasks, |mut row, task| {
+                row.push_bind(&task.task).push_bind(&task.user_id).push_bind(&task.organization_id);
+            });
+            insert.build().execute(&mut *transaction).await?;
+        }
         transaction.commit().await?;
         Ok(())
     }

@@ -31,7 +31,7 @@ pub(super) struct Writer(mpsc::Sender<Command>);
 
 #[derive(Debug)]
 enum Command {
-    Add { task: NewTask, kept: oneshot::Sender<Result<(), StoreError>> },
+    Add { tasks: Vec<NewTask>, kept: oneshot::Sender<Result<(), StoreError>> },
     Close { closed: oneshot::Sender<()> },
 }
 
@@ -42,9 +42,9 @@ impl Writer {
         Self(sender)
     }
 
-    pub(super) async fn add(&self, task: NewTask) -> Result<(), StoreError> {
+    pub(super) async fn add(&self, tasks: Vec<NewTask>) -> Result<(), StoreError> {
         let (kept, outcome) = oneshot::channel();
-        self.0.try_send(Command::Add { task, kept }).map_err(|error| match error {
+        self.0.try_send(Command::Add { tasks, kept }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
         })?;
@@ -64,22 +64,22 @@ async fn write(mut commit: impl Commit, mut commands: mpsc::Receiver<Command>) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut closed = None;
     while closed.is_none() && commands.recv_many(&mut batch, BATCH).await > 0 {
-        let (mut tasks, mut waiting) = (Vec::new(), Vec::new());
+        let (mut all, mut waiting) = (Vec::new(), Vec::new());
         for command in batch.drain(..) {
             match command {
                 // Who has gone, or was told 503 already, may come again: nothing is to be kept twice.
                 Command::Add { kept, .. } if kept.is_closed() => {}
-                Command::Add { task, kept } => {
-                    tasks.push(task);
+                Command::Add { tasks, kept } => {
+                    all.extend(tasks);
                     waiting.push(kept);
                 }
                 Command::Close { closed: done } => closed = Some(done),
             }
         }
-        if tasks.is_empty() {
+        if all.is_empty() {
             continue;
         }
-        let outcome = timeout(COMMIT_TIMEOUT, commit.commit(tasks)).await;
+        let outcome = timeout(COMMIT_TIMEOUT, commit.commit(all)).await;
         let outcome = outcome.unwrap_or(Err(StoreError::TimedOut));
         if outcome.is_err() {
             commit.abandon();

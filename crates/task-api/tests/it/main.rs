@@ -4,6 +4,7 @@
 
 mod check;
 mod durable;
+mod grpc;
 mod openapi;
 mod operations;
 mod raw;

@@ -9,8 +9,12 @@ use tempfile::TempDir;
 
 type Opened = Arc<dyn Store>;
 
-fn task(text: &str) -> NewTask {
-    NewTask { task: text.to_owned(), user_id: Some("1".to_owned()), organization_id: None }
+fn task(text: &str) -> Vec<NewTask> {
+    vec![NewTask {
+        task: text.to_owned(),
+        user_id: Some("1".to_owned()),
+        organization_id: Some("2".to_owned()),
+    }]
 }
 
 fn sqlite_url(folder: &Path) -> String {
@@ -63,8 +67,7 @@ async fn tasks_are_kept_in_order_with_who_added_them_and_when() {
         let store = open(&url).await;
         let all = ["first", "äöü🎉\u{1}\u{202e}", "third"];
         for text in all {
-            let organization_id = Some("2".to_owned());
-            store.add(NewTask { organization_id, ..task(text) }).await.unwrap();
+            store.add(task(text)).await.unwrap();
         }
         assert_eq!(texts(&store).await, all);
         let first = store.page(0, 1).await.unwrap().remove(0);
@@ -112,6 +115,29 @@ async fn two_stores_on_one_database_serve_one_list() {
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), 200);
+    }
+}
+
+#[tokio::test]
+async fn many_tasks_are_kept_together_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    for url in databases(&folder).await {
+        let store = open(&url).await;
+        let many = |count: usize| (0..count).flat_map(|number| task(&number.to_string())).collect::<Vec<_>>();
+        store.add(many(2500)).await.unwrap();
+        let expected: Vec<_> = (0..2500).map(|number| number.to_string()).collect();
+        assert_eq!(texts(&store).await, expected);
+        // PostgreSQL cannot keep it; with SQLite a trigger refuses the last of them.
+        let mut torn = many(1500);
+        torn.extend(task(if url.starts_with("sqlite") { "refused" } else { "refused\0" }));
+        if url.starts_with("sqlite") {
+            let mut database = SqliteConnection::connect(&url).await.unwrap();
+            let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON tasks WHEN NEW.task = 'refused' \
+                BEGIN SELECT RAISE(ABORT, 'no'); END";
+            sqlx::query(trigger).execute(&mut database).await.unwrap();
+        }
+        assert!(store.add(torn).await.is_err());
+        assert_eq!(texts(&store).await.len(), 2500);
     }
 }
 
