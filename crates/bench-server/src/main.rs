@@ -1,12 +1,26 @@
-//! `GET /public` and `GET /private` with the same short body, on either adapter, with the libraries' defaults
+//! `GET /public` and `GET /private` with the same short body, on any adapter (on tonic: unary calls), with the libraries' defaults
 //! and nothing tuned for the race.
 
-use std::{error::Error, path::PathBuf};
+use std::{
+    convert::Infallible,
+    error::Error,
+    path::PathBuf,
+    task::{Context, Poll},
+};
 
 use actix_web::{App, HttpServer, web};
 use axum::{Router, routing::get};
 use clap::{Parser, ValueEnum};
-use zitadel_introspect::{ClientAuth, Issuer, Verifier};
+use futures_util::future::BoxFuture;
+use tonic::{
+    body::Body,
+    server::{Grpc, NamedService},
+    transport::Server,
+};
+use tonic_prost::ProstCodec;
+use tower::Service;
+use zitadel_introspect::{ClientAuth, Issuer, Requirement, Verifier};
+use zitadel_introspect_tonic::{Methods, RequireAuthorizationLayer};
 
 const BODY: &str = "hello";
 
@@ -30,6 +44,7 @@ struct Arguments {
 enum Adapter {
     Axum,
     Actix,
+    Tonic,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -39,6 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     match arguments.adapter {
         Adapter::Axum => serve_axum(verifier, arguments.port),
         Adapter::Actix => serve_actix(verifier, arguments.port),
+        Adapter::Tonic => serve_tonic(verifier, arguments.port),
     }
 }
 
@@ -64,4 +80,44 @@ async fn serve_actix(verifier: Verifier, port: u16) -> Result<(), Box<dyn Error>
     });
     server.bind(("127.0.0.1", port))?.run().await?;
     Ok(())
+}
+
+#[tokio::main]
+async fn serve_tonic(verifier: Verifier, port: u16) -> Result<(), Box<dyn Error>> {
+    let methods =
+        Methods::new().public("/race.Race/Public").require("/race.Race/Private", Requirement::any_caller());
+    let mut server = Server::builder().layer(RequireAuthorizationLayer::new(verifier, methods));
+    server.add_service(Race).serve(([127, 0, 0, 1], port).into()).await?;
+    Ok(())
+}
+
+/// Two methods with one answer, as generated code would serve them.
+#[derive(Clone)]
+struct Race;
+
+impl NamedService for Race {
+    const NAME: &'static str = "race.Race";
+}
+
+impl Service<tonic::codegen::http::Request<Body>> for Race {
+    type Response = tonic::codegen::http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: tonic::codegen::http::Request<Body>) -> Self::Future {
+        let is_private = request.uri().path().ends_with("/Private");
+        let handler = tower::service_fn(move |request: tonic::Request<String>| async move {
+            if is_private {
+                zitadel_introspect_tonic::Authorized::of(&request)?;
+            }
+            Ok::<_, tonic::Status>(tonic::Response::new(BODY.to_owned()))
+        });
+        Box::pin(async move {
+            Ok(Grpc::new(ProstCodec::<String, String>::default()).unary(handler, request).await)
+        })
+    }
 }

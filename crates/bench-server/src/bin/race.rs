@@ -12,15 +12,13 @@
 )]
 
 use std::{
-    fs,
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
-    process::{Child, Command},
-    thread,
     time::{Duration, Instant},
 };
 
+use bench_server::{Lap, Server, median};
 use zitadel_introspect_testkit::Issuer;
 
 const CONNECTIONS: usize = 32;
@@ -40,8 +38,7 @@ async fn main() {
     let tokens: Vec<String> = (0..10_000).map(|_| user.pat().to_string()).collect();
 
     // This process, the issuer's thread included, stays off the server's core.
-    let own = std::process::id().to_string();
-    assert!(Command::new("taskset").args(["-a", "-p", "-c", "1", &own]).output().unwrap().status.success());
+    bench_server::stay_off();
 
     println!(
         "| adapter | hot tokens | CPU public / private (median, min to max) | throughput private / public | generator |"
@@ -58,7 +55,7 @@ async fn main() {
 }
 
 fn race(adapter: &str, issuer: &str, key: &Path, tokens: &[String]) -> String {
-    let server = Server::start(adapter, issuer, key);
+    let server = Runner(Server::start(adapter, issuer, key));
     let requests = |path: &str| -> Vec<Vec<u8>> {
         let head = |token: &String| {
             format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n")
@@ -96,36 +93,9 @@ fn race(adapter: &str, issuer: &str, key: &Path, tokens: &[String]) -> String {
     )
 }
 
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
+struct Runner(Server);
 
-struct Lap {
-    cpu_per_request: f64,
-    requests_per_second: f64,
-    server_busy: f64,
-}
-
-impl Server {
-    fn start(adapter: &str, issuer: &str, key: &Path) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let binary = std::env::current_exe().unwrap().with_file_name("bench-server");
-        let child = Command::new("taskset")
-            .args(["-c", "0"])
-            .arg(binary)
-            .args(["--adapter", adapter, "--domain", issuer, "--port", &address.port().to_string(), "--key"])
-            .arg(key)
-            .spawn()
-            .unwrap();
-        let began = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            assert!(began.elapsed() < Duration::from_secs(10), "the server did not start");
-            thread::sleep(Duration::from_millis(20));
-        }
-        Self { child, address }
-    }
-
+impl Runner {
     fn each_once(&self, requests: &[Vec<u8>]) {
         let mut stream = self.connect();
         for request in requests {
@@ -136,7 +106,7 @@ impl Server {
     /// Sends requests in turn, on all connections, for a time.
     fn lap(&self, requests: &[Vec<u8>], time: Duration) -> Lap {
         let mut streams: Vec<_> = (0..CONNECTIONS).map(|_| self.connect()).collect();
-        let (began, cpu) = (Instant::now(), self.cpu());
+        let (began, cpu) = (Instant::now(), self.0.cpu());
         let mut count = 0_usize;
         while began.elapsed() < time {
             // All requests go out before the first answer is read: the server always has work.
@@ -148,33 +118,13 @@ impl Server {
             }
             count += CONNECTIONS;
         }
-        let (wall, cpu) = (began.elapsed().as_secs_f64(), self.cpu() - cpu);
-        #[expect(clippy::cast_precision_loss, reason = "counts are small")]
-        let count = count as f64;
-        Lap { cpu_per_request: cpu / count, requests_per_second: count / wall, server_busy: cpu / wall }
+        self.0.lap(began, cpu, count)
     }
 
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
+        let stream = TcpStream::connect(self.0.address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream
-    }
-
-    /// Seconds of CPU that all threads of the server have used.
-    fn cpu(&self) -> f64 {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let nanoseconds = |task: fs::DirEntry| -> Option<f64> {
-            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
-            text.split(' ').next()?.parse().ok()
-        };
-        tasks.flatten().filter_map(nanoseconds).sum::<f64>() / 1e9
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -193,9 +143,4 @@ fn read_answer(stream: &mut TcpStream) {
         length += read;
         assert!(buffer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&buffer[..length]));
     }
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
