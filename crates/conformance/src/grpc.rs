@@ -31,14 +31,17 @@ fn is_id(part: &str) -> bool {
     part.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-pub(crate) async fn get(address: SocketAddr, path: &str, headers: &[String]) -> Answer {
+pub(crate) fn channel(address: SocketAddr) -> Channel {
+    Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy()
+}
+
+pub(crate) async fn get(channel: Channel, path: &str, headers: &[String]) -> Answer {
     let (path, query) =
         path.split_once('?').map_or((path, String::new()), |(path, query)| (path, format!("?{query}")));
     let message = path.split('/').find(|part| !part.is_empty() && is_id(part)).unwrap_or_default().to_owned();
     let name: PathAndQuery = format!("/{SERVICE}/{}{query}", method(path)).parse().unwrap();
     let metadata = MetadataMap::from_headers(headers.iter().map(|line| field(line)).collect());
     let request = Request::from_parts(metadata, Extensions::new(), message);
-    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     match unary(channel, name, request).await {
         Ok(body) => Answer { status: 200, headers: Vec::new(), body },
         Err(status) => to_http(&status),

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use tonic::transport::Channel;
 use zitadel_introspect_testkit::{Api, Issuer, Project, Token, User};
 
 use crate::{
@@ -9,18 +10,25 @@ use crate::{
     http::{Answer, bearer, request},
 };
 
-/// Where a server listens, and how it is spoken to.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Target {
-    pub(crate) address: SocketAddr,
-    pub(crate) protocol: Protocol,
+/// How a server is asked: on a connection for each request of HTTP, or on one for all calls of gRPC.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    Http(SocketAddr),
+    Grpc(Channel),
 }
 
 impl Target {
+    fn new(protocol: Protocol, address: SocketAddr) -> Self {
+        match protocol {
+            Protocol::Http => Self::Http(address),
+            Protocol::Grpc => Self::Grpc(crate::grpc::channel(address)),
+        }
+    }
+
     pub(crate) async fn get(self, path: &str, headers: &[String]) -> Answer {
-        match self.protocol {
-            Protocol::Http => request(self.address, &format!("GET {path}"), headers).await,
-            Protocol::Grpc => crate::grpc::get(self.address, path, headers).await,
+        match self {
+            Self::Http(address) => request(address, &format!("GET {path}"), headers).await,
+            Self::Grpc(channel) => crate::grpc::get(channel, path, headers).await,
         }
     }
 }
@@ -58,7 +66,7 @@ impl World {
         };
         change(&mut settings);
         let server = A::serve(settings).await;
-        let target = Target { address: server.address, protocol: A::PROTOCOL };
+        let target = Target::new(A::PROTOCOL, server.address);
         Self { issuer, project, other_project, api, server, target }
     }
 
@@ -77,7 +85,7 @@ impl World {
     }
 
     pub(crate) async fn get(&self, path: &str, headers: &[String]) -> Answer {
-        self.target.get(path, headers).await
+        self.target.clone().get(path, headers).await
     }
 
     pub(crate) async fn get_as(&self, path: &str, token: &str) -> Answer {

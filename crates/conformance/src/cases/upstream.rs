@@ -25,10 +25,10 @@ pub(super) async fn a_dead_issuer_is_unavailable_and_comes_back<A: Adapter>() {
 pub(super) async fn a_slow_issuer_does_not_slow_public_routes<A: Adapter>() {
     let world = World::new::<A>().await;
     let held = world.issuer.hold(Endpoint::Introspection);
-    let target = world.target;
+    let target = world.target.clone();
     let stuck: Vec<_> = (0..100)
         .map(|number| {
-            let header = bearer(&format!("token-{number}"));
+            let (target, header) = (target.clone(), bearer(&format!("token-{number}")));
             tokio::spawn(async move { target.get("/caller", &[header]).await.status })
         })
         .collect();
@@ -45,10 +45,10 @@ pub(super) async fn five_hundred_requests_with_one_new_token_ask_once<A: Adapter
     let world = World::new::<A>().await;
     let token = world.token(&[]);
     let held = world.issuer.hold(Endpoint::Introspection);
-    let target = world.target;
+    let target = world.target.clone();
     let callers: Vec<_> = (0..500)
         .map(|_| {
-            let header = bearer(&token);
+            let (target, header) = (target.clone(), bearer(&token));
             tokio::spawn(async move { target.get("/caller", &[header]).await.status })
         })
         .collect();
