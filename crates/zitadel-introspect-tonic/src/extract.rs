@@ -39,11 +39,17 @@ impl Authorized {
     ///
     /// `INTERNAL`, with a log line that says what to do, where there is no layer or the method is public.
     pub fn of<T>(request: &Request<T>) -> Result<Self, Rejection> {
-        match request.extensions().get::<Caller>() {
-            Some(caller) => Ok(Self(caller.clone())),
-            None => Err(AuthError::miswired(NO_LAYER).into()),
+        match request.extensions().get::<Looked>() {
+            Some(Looked(Some(caller))) => Ok(Self(caller.clone())),
+            _ => Err(AuthError::miswired(NO_LAYER).into()),
         }
     }
+}
+
+/// Stands for the layer in a test of a handler: the caller, or that there is none.
+#[cfg(feature = "test-util")]
+pub fn let_in<T>(request: &mut Request<T>, caller: Option<Caller>) {
+    request.extensions_mut().insert(Looked(caller));
 }
 
 impl<R: RequiredRole> AuthorizedAs<R> {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
+use tonic::server::NamedService;
 use tower_layer::Layer;
 use tower_service::Service;
 use zitadel_introspect::{AuthError, Caller, Requirement, Verifier};
@@ -70,6 +71,10 @@ impl<S> Layer<S> for RequireAuthorizationLayer {
     fn layer(&self, inner: S) -> Self::Service {
         RequireAuthorization { inner, gate: Arc::clone(&self.0) }
     }
+}
+
+impl<S: NamedService> NamedService for RequireAuthorization<S> {
+    const NAME: &'static str = S::NAME;
 }
 
 impl<S, B, R> Service<Request<B>> for RequireAuthorization<S>

@@ -35,6 +35,13 @@
 //!
 //! The guard decides when a call begins. A stream may live longer than its caller's token: [`while_authorized`] ends
 //! it.
+//!
+//! The layer goes around a whole server. Around one service, `layer.layer(service)` is a service for `add_service`;
+//! others on that server then have no guard.
+//!
+//! Mind streams of requests, with or without this crate: to tonic one that its client has cancelled looks like one that
+//! has ended. What must happen as a whole needs a last message that says so, or a body that tells the two apart (as
+//! that of this workspace's `task-api`).
 
 mod extract;
 mod layer;
@@ -42,6 +49,8 @@ mod methods;
 mod status;
 mod stream;
 
+#[cfg(feature = "test-util")]
+pub use extract::let_in;
 pub use extract::{Authorized, AuthorizedAs, MaybeAuthorized};
 pub use layer::{RequireAuthorization, RequireAuthorizationLayer};
 pub use methods::Methods;

@@ -17,6 +17,7 @@ const HEALTH_AND_REFLECTION: [&str; 5] = [
 
 /// So many names of unnamed methods are remembered, so that each is logged once: callers choose them.
 const REMEMBERED: usize = 256;
+const LONGEST_NAME: usize = 200;
 
 /// The methods of a server and what each requires of its callers. What is not named is denied.
 ///
@@ -34,6 +35,18 @@ pub(crate) enum Rule {
     /// Whoever carries no credentials passes as well.
     Optional,
     Required(Requirement),
+}
+
+/// Names are what a definition allows: nothing that could forge a line of the log.
+fn could_exist(method: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._".contains(&byte);
+    method.len() <= LONGEST_NAME && method.bytes().all(is_plain) && is_full(method)
+}
+
+/// `/package.Service/Method`
+fn is_full(method: &str) -> bool {
+    let halves = method.strip_prefix('/').and_then(|name| name.split_once('/'));
+    halves.is_some_and(|(service, name)| !service.is_empty() && !name.is_empty() && !name.contains('/'))
 }
 
 impl Methods {
@@ -94,26 +107,20 @@ impl Methods {
 
     #[track_caller]
     fn with(mut self, method: String, rule: Rule) -> Self {
-        let halves = method.strip_prefix('/').and_then(|name| name.split_once('/'));
-        let is_full = halves
-            .is_some_and(|(service, name)| !service.is_empty() && !name.is_empty() && !name.contains('/'));
-        assert!(is_full, "{method:?} is no full name of a method: write /package.Service/Method");
+        assert!(is_full(&method), "{method:?} is no full name of a method: write /package.Service/Method");
         assert!(!self.rules.contains_key(&method), "{method} is named twice: which of the two counts?");
         self.rules.insert(method, rule);
         self
     }
 
+    /// Loud at the first call of a method that could exist, and quiet once there were so many that they are made up.
     fn unnamed(&self, method: &str) -> AuthError {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.len() >= REMEMBERED {
-            logged.clear();
-        }
-        if !logged.insert(method.to_owned()) {
+        if !could_exist(method) || logged.len() >= REMEMBERED || !logged.insert(method.to_owned()) {
             return AuthError::nothing_required(None);
         }
-        let name = method.escape_debug();
         AuthError::nothing_required(Some(&format!(
-            "if the method exists, add .require(\"{name}\", …) or .public(\"{name}\") to Methods"
+            "if the method exists, add .require(\"{method}\", …) or .public(\"{method}\") to Methods"
         )))
     }
 }

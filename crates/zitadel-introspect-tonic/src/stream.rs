@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::{Stream, future::BoxFuture};
 use tonic::Status;
-use zitadel_introspect::{AuthError, Caller};
+use zitadel_introspect::{AuthError, Caller, Requirement};
 
 use crate::Rejection;
 
@@ -20,31 +20,36 @@ pub struct WhileAuthorized<S> {
     end: BoxFuture<'static, AuthError>,
 }
 
-/// Ends a stream, of answers or of requests, when its caller is no longer authorized: with `UNAUTHENTICATED` when the
-/// token expires, or its verdict lapses or is evicted and the issuer says no; with `UNAVAILABLE` when the verdict
-/// cannot be renewed.
+/// Ends a stream, of answers or of requests, when its caller meets a requirement no longer: with `UNAUTHENTICATED` when
+/// the token expires, or its verdict lapses or is evicted and the issuer says no; with `PERMISSION_DENIED` when the
+/// newest verdict does not suffice; with `UNAVAILABLE` when the verdict cannot be renewed.
 ///
-/// Looks at the verdict `every` so often, and when the token expires. A verdict that is held costs no question; one
+/// Looks at the verdict `every` so often (10 ms at least), and when the token expires. A verdict that is held costs no question; one
 /// that has lapsed costs one, which all streams of the token share.
 ///
 /// ```no_run
 /// # use std::time::Duration;
 /// # use futures_util::{Stream, stream};
 /// # use tonic::{Request, Status};
-/// use zitadel_introspect_tonic::{Authorized, while_authorized};
+/// use zitadel_introspect_tonic::{Authorized, Requirement, while_authorized};
 ///
 /// fn watch(request: &Request<()>) -> Result<impl Stream<Item = Result<String, Status>>, Status> {
 ///     let Authorized(caller) = Authorized::of(request)?;
 ///     let tasks = stream::pending();
-///     Ok(while_authorized(tasks, &caller, Duration::from_secs(10)))
+///     Ok(while_authorized(tasks, &caller, Requirement::role("admin"), Duration::from_secs(10)))
 /// }
 /// ```
-pub fn while_authorized<S, T>(stream: S, caller: &Caller, every: Duration) -> WhileAuthorized<S>
+pub fn while_authorized<S, T>(
+    stream: S,
+    caller: &Caller,
+    requirement: Requirement,
+    every: Duration,
+) -> WhileAuthorized<S>
 where
     S: Stream<Item = Result<T, Status>>,
 {
     let caller = caller.clone();
-    let end = Box::pin(async move { caller.until_unauthorized(every).await });
+    let end = Box::pin(async move { caller.until_unauthorized(&requirement, every).await });
     WhileAuthorized { stream: Some(Box::pin(stream)), end }
 }
 

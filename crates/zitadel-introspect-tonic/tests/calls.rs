@@ -63,6 +63,7 @@ impl Service<http::Request<Body>> for Calls {
                 "ServerStream" => grpc.server_streaming(service_fn(server_stream), request).await,
                 "ClientStream" => grpc.client_streaming(service_fn(client_stream), request).await,
                 "Bidirectional" => grpc.streaming(service_fn(bidirectional), request).await,
+                "Patient" => grpc.streaming(service_fn(patient), request).await,
                 _ => grpc.unary(service_fn(unary), request).await,
             })
         })
@@ -89,8 +90,18 @@ async fn client_stream(request: Request<Streaming<String>>) -> Result<Response<S
 
 /// Answers each text with itself, for as long as the caller is authorized.
 async fn bidirectional(request: Request<Streaming<String>>) -> Result<Response<Answers>, Status> {
+    echo(request, Duration::from_millis(20))
+}
+
+/// Looks at the caller when the token expires, and hardly ever else.
+async fn patient(request: Request<Streaming<String>>) -> Result<Response<Answers>, Status> {
+    echo(request, Duration::from_secs(3600))
+}
+
+fn echo(request: Request<Streaming<String>>, every: Duration) -> Result<Response<Answers>, Status> {
     let Authorized(caller) = Authorized::of(&request)?;
-    Ok(Response::new(while_authorized(request.into_inner(), &caller, Duration::from_millis(20)).boxed()))
+    let admin = Requirement::role("admin");
+    Ok(Response::new(while_authorized(request.into_inner(), &caller, admin, every).boxed()))
 }
 
 struct World {
@@ -116,7 +127,9 @@ impl World {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let layer = RequireAuthorizationLayer::new(verifier.clone(), methods.public("/test.Calls/Public"));
+        let methods =
+            methods.require("/test.Calls/Patient", Requirement::any_caller()).public("/test.Calls/Public");
+        let layer = RequireAuthorizationLayer::new(verifier.clone(), methods);
         let server = Server::builder().layer(layer).add_service(Calls);
         tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
@@ -252,8 +265,7 @@ async fn a_method_that_nobody_named_is_denied_and_logged_once() {
     let lines: Vec<_> = errors.iter().filter(|line| line.contains("test.Calls/Forgotten")).collect();
     assert_eq!(lines.len(), 1, "{errors:?}");
     assert!(
-        lines[0].contains("NOBODY IS LET IN")
-            && lines[0].contains(".require(\\\"/test.Calls/Forgotten\\\", …)")
+        lines[0].contains("NOBODY IS LET IN") && lines[0].contains(".require(\"/test.Calls/Forgotten\", …)")
     );
 }
 
@@ -274,6 +286,29 @@ fn a_name_that_can_never_match_or_comes_twice_is_told() {
         assert!(panics(make));
     }
     assert!(!panics(|| Methods::new().public("/test.Calls/Unary").public_health_and_reflection()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_service_can_be_guarded_by_itself() {
+    let issuer = Issuer::start().await;
+    let auth = ClientAuth::key_json(&issuer.project("calls").api("api").key_json()).unwrap();
+    let name = zitadel_introspect_tonic::Issuer::parse(&issuer.url()).unwrap();
+    let verifier = Verifier::builder(name, auth).build().unwrap();
+    let methods = Methods::new().require("/test.Calls/Unary", Requirement::any_caller());
+    let guarded = tower_layer::Layer::layer(&RequireAuthorizationLayer::new(verifier, methods), Calls);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server::builder().add_service(guarded);
+    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let call = async |tokens: &[&str]| {
+        let mut client = Client::new(channel.clone());
+        client.ready().await.unwrap();
+        let path = PathAndQuery::from_static("/test.Calls/Unary");
+        client.unary(with_tokens("a".to_owned(), tokens), path, Codec::default()).await
+    };
+    assert_eq!(call(&[&issuer.service_user("user").pat()]).await.unwrap().into_inner(), "a");
+    assert_eq!(call(&[]).await.unwrap_err().code(), Code::Unauthenticated);
 }
 
 #[tokio::test]
@@ -308,10 +343,14 @@ struct Open {
 
 impl Open {
     async fn new(world: &World, token: &str) -> Self {
+        Self::of(world, token, "Bidirectional").await
+    }
+
+    async fn of(world: &World, token: &str, method: &str) -> Self {
         let (send, mut texts) = tokio::sync::mpsc::unbounded_channel();
         let outbound = stream::poll_fn(move |cx| texts.poll_recv(cx));
         let request = with_tokens(outbound, &[token]);
-        let path = PathAndQuery::from_static("/test.Calls/Bidirectional");
+        let path: PathAndQuery = format!("/test.Calls/{method}").parse().unwrap();
         let answers = world.client().await.streaming(request, path, Codec::default()).await;
         let mut open = Self { send, answers: answers.unwrap().into_inner() };
         open.echoes().await;
@@ -349,6 +388,30 @@ async fn a_stream_ends_when_its_token_expires() {
     open.echoes().await;
     world.advance(1801);
     assert_eq!(open.end().await.code(), Code::Unauthenticated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_at_the_very_end_of_its_token_however_seldom_it_looks() {
+    let world = World::new().await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let user = world.issuer.service_user("user");
+    user.grant(&world.project, ["admin"]);
+    let token = user.pat_until(i64::try_from(now).unwrap() + 3);
+    let open = Open::of(&world, &token, "Patient").await;
+    assert_eq!(open.end().await.code(), Code::Unauthenticated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_when_its_caller_loses_the_role() {
+    let world = World::new().await;
+    let user = world.issuer.service_user("user");
+    let grant = user.grant(&world.project, ["admin"]);
+    let open = Open::new(&world, &user.pat()).await;
+    grant.remove();
+    world.verifier.evict_user(&user.id());
+    world.advance(2);
+    let end = open.end().await;
+    assert_eq!((end.code(), end.message()), (Code::PermissionDenied, "missing required role: `admin`"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -313,8 +313,12 @@ impl Cache {
     }
 
     pub(crate) fn was_evicted_since(&self, asked_at: Instant) -> bool {
-        let evicted_at = *self.evicted_at.lock().unwrap_or_else(PoisonError::into_inner);
-        evicted_at.is_some_and(|evicted_at| asked_at <= evicted_at)
+        self.evicted_at().is_some_and(|evicted_at| asked_at <= evicted_at)
+    }
+
+    /// When anything was last forgotten.
+    pub(crate) fn evicted_at(&self) -> Option<Instant> {
+        *self.evicted_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

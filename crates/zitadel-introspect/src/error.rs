@@ -134,11 +134,12 @@ impl AuthError {
     }
 
     /// For adapters that deny by default: nobody has said what callers must have, or that nothing is needed.
-    /// `remedy` goes to the log, loudly; leave it out where it was said before.
+    /// `remedy` goes to the log, loudly and as it is: it must hold nothing of a caller that could forge a line. Leave it
+    /// out where it was said before.
     #[must_use]
     pub fn nothing_required(remedy: Option<&str>) -> Self {
         if let Some(remedy) = remedy {
-            tracing::error!(remedy, "request refused: NOBODY IS LET IN where no requirement is set");
+            tracing::error!(%remedy, "request refused: NOBODY IS LET IN where no requirement is set");
         } else {
             tracing::info!("request refused: no requirement is set");
         }

@@ -151,7 +151,8 @@ impl Verdicts {
         key: Key,
         not_before: Option<Instant>,
     ) -> Outcome {
-        match self.flights.join(key, not_before) {
+        // Who asks after an eviction does not get what was asked for before it.
+        match self.flights.join(key, not_before.max(self.cache.evicted_at())) {
             Joined::First(waiting, takeoff) => {
                 // The question of another may have been answered since this caller looked.
                 let known = self.cache.held(&key).filter(|held| self.serves(held, None, self.clock.now()));

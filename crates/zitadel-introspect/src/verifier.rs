@@ -32,6 +32,9 @@ use crate::{
 /// A verdict that was asked for during a request needs no second question within this time.
 const JUST_NOW: Duration = Duration::from_secs(1);
 
+/// Who asks to look at a verdict ever and again shares the library's one thread with others.
+const SHORTEST_LOOK: Duration = Duration::from_millis(10);
+
 /// Finds out whose token a request carries, and whether they may pass. Cheap to clone; make one for the
 /// process.
 #[derive(Clone)]
@@ -302,25 +305,44 @@ impl Caller {
         Box::pin(self.verifier.in_time(self.clone().meet(requirement))).await
     }
 
-    /// Ready when the caller is no longer authorized: the token has expired, or its verdict has lapsed or was evicted
-    /// and is not renewed. For what outlives a request, such as a stream.
+    /// Ready when the caller meets a requirement no longer: the token has expired, or its verdict has lapsed or was
+    /// evicted and the newest one does not suffice. For what outlives a request, such as a stream.
     ///
-    /// Looks at the verdict `every` so often, and when the token expires; a verdict that is held costs no question.
-    /// The error is the answer for the caller: 401, or 503 where no verdict could be had in time.
+    /// Looks at the verdict `every` so often (10 ms at least), and when the token expires; a verdict that is held costs
+    /// no question. The error is the answer for the caller: 401 or 403, or 503 where no verdict could be had in time.
     #[expect(clippy::missing_panics_doc, reason = "the library's thread runs, or there were no caller")]
-    pub async fn until_unauthorized(&self, every: Duration) -> AuthError {
+    pub async fn until_unauthorized(&self, requirement: &Requirement, every: Duration) -> AuthError {
+        let handle = runtime::handle().expect("the thread runs already where there is a verifier that asks");
+        let every = every.max(SHORTEST_LOOK);
         let mut caller = self.clone();
         loop {
-            let now = caller.verifier.0.clock.now();
-            let left = caller.held.claims.time_left(now).map_or(every, |left| left.min(every));
-            let handle =
-                runtime::handle().expect("the thread runs already where there is a verifier that asks");
-            Timer::start(&handle, left).await;
-            match caller.require(&Requirement::any_caller()).await {
-                Ok(newest) => caller = newest,
-                Err(error) => return error,
+            Timer::start(&handle, caller.time_left().map_or(every, |left| left.min(every))).await;
+            // A renewal that hangs does not prolong a token.
+            let end = caller.time_left().filter(|left| !left.is_zero());
+            let end = end.map(|left| Timer::start(&handle, left));
+            match caller.require_before(requirement, end).await {
+                Some(Ok(newest)) => caller = newest,
+                Some(Err(error)) => return error,
+                None => {}
             }
         }
+    }
+
+    /// `None` where the end comes first.
+    async fn require_before(
+        &self,
+        requirement: &Requirement,
+        end: Option<Timer>,
+    ) -> Option<Result<Self, AuthError>> {
+        let Some(end) = end else { return Some(self.require(requirement).await) };
+        match select(pin!(self.require(requirement)), end).await {
+            Either::Left((outcome, _)) => Some(outcome),
+            Either::Right(_) => None,
+        }
+    }
+
+    fn time_left(&self) -> Option<Duration> {
+        self.held.claims.time_left(self.verifier.0.clock.now())
     }
 
     /// Whether this very verifier, or a clone of it, has verified the caller. Adapters ask before they

@@ -55,7 +55,9 @@ impl Chat for Echo {
 
     async fn talk(&self, request: Request<Streaming<Said>>) -> Result<Response<Self::TalkStream>, Status> {
         let Authorized(caller) = Authorized::of(&request)?;
-        Ok(Response::new(while_authorized(request.into_inner(), &caller, LOOK).boxed()))
+        Ok(Response::new(
+            while_authorized(request.into_inner(), &caller, Requirement::any_caller(), LOOK).boxed(),
+        ))
     }
 }
 
