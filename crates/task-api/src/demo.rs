@@ -87,6 +87,7 @@ grpcurl -plaintext -H "authorization: Bearer $VIEWER" {grpc} {SERVICE}/ListTasks
 grpcurl -plaintext -H "authorization: Bearer $VIEWER" -d '{{"task": "My new task"}}' {grpc} {SERVICE}/AddTask
 grpcurl -plaintext -H "authorization: Bearer $ADMIN" -d '{{"task": "My new task"}}' {grpc} {SERVICE}/AddTask
 grpcurl -plaintext -H "authorization: Bearer $ADMIN" {grpc} {SERVICE}/ListTasks
+grpcurl -plaintext -H "authorization: Bearer $ADMIN" -d '{{"task": "a"}} {{"task": "b"}}' {grpc} {SERVICE}/AddTasks
 
 "#
     )

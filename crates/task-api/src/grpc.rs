@@ -1,15 +1,19 @@
 //! The same tasks over gRPC, beside HTTP and on the same store.
 
-use std::{io, net::TcpListener, sync::Arc, time::Duration};
+mod front;
 
-use axum::middleware;
-use futures_util::StreamExt;
-use tokio::time::timeout;
-use tonic::{
-    Request, Response, Status, Streaming,
-    service::Routes,
-    transport::{Server, server::TcpIncoming},
+use std::{
+    collections::HashMap,
+    io,
+    net::TcpListener,
+    sync::{Arc, LazyLock},
+    time::Duration,
 };
+
+use axum::{Router, body::Body, middleware};
+use futures_util::StreamExt;
+use tonic::{Code, Request, Response, Status, Streaming, server::NamedService};
+use tonic_types::{ErrorDetails, StatusExt};
 use tower_http::catch_panic::CatchPanicLayer;
 use zitadel_introspect_tonic::{Authorized, Methods, RequireAuthorizationLayer, Requirement, Verifier};
 
@@ -20,8 +24,9 @@ use self::proto::{
 };
 use crate::{
     form::{NoTask, trimmed},
+    limits::Limits,
     observe::{name_caller, observe},
-    serve::DRAIN_TIMEOUT,
+    serve::{self, Speaks},
     store::{Store, StoreError},
     tasks::{self, ADMIN, CHUNK, MAX_BODY_BYTES},
 };
@@ -36,20 +41,22 @@ mod proto {
 }
 
 const DEFINITION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/example.bin"));
+const EXAMPLE: &str = "/zitadel.go.example.api.v3alpha.ExampleService/{*method}";
+const HEALTH: &str = "/grpc.health.v1.Health/{*method}";
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/{*method}";
+const OLDER_REFLECTION: &str = "/grpc.reflection.v1alpha.ServerReflection/{*method}";
 const SERVICE: &str = "/zitadel.go.example.api.v3alpha.ExampleService";
+/// A bug of ours.
+const INTERNAL: &str = "internal server error";
 const HINT: &str = "create a new task with `AddTask`";
 
-/// For a whole call; a client may ask for less (`grpc-timeout`).
-const CALL_TIMEOUT: Duration = Duration::from_mins(1);
 /// What clients take in one message unless told otherwise; longer lists are for the pages of HTTP.
 const MAX_LIST_BYTES: usize = 4 * 1024 * 1024;
 /// Of one stream, which is one transaction.
 const MAX_STREAM_TASKS: usize = 10_000;
 const MAX_STREAM_BYTES: usize = 1024 * 1024;
-const MAX_HEAD_BYTES: u32 = 32 * 1024;
-/// On one connection.
-const CALLS_AT_ONCE: u32 = 256;
-const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Of a message to the standard services, which are open to everybody.
+const MAX_STANDARD_BYTES: usize = 4 * 1024;
 
 /// Serves until `stop` is ready; then finishes the calls under way, for 20 s at most.
 ///
@@ -60,34 +67,48 @@ pub async fn serve(
     listener: TcpListener,
     verifier: Verifier,
     store: Arc<dyn Store>,
-    stop: impl Future<Output = ()> + Clone,
+    limits: &Limits,
+    stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) -> io::Result<()> {
-    let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true));
+    let listener = tokio::net::TcpListener::from_std(listener)?;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ExampleServiceServer<Tasks>>().await;
+    let standard = Router::new()
+        .route_service(HEALTH, health_service.max_decoding_message_size(MAX_STANDARD_BYTES))
+        .route_service(
+            REFLECTION,
+            reflection().build_v1().map_err(io::Error::other)?.max_decoding_message_size(MAX_STANDARD_BYTES),
+        )
+        .route_service(
+            OLDER_REFLECTION,
+            reflection()
+                .build_v1alpha()
+                .map_err(io::Error::other)?
+                .max_decoding_message_size(MAX_STANDARD_BYTES),
+        );
     let example = ExampleServiceServer::new(Tasks(store)).max_decoding_message_size(MAX_BODY_BYTES);
-    let routes = Routes::new(example)
-        .add_service(health_service)
-        .add_service(reflection().build_v1().map_err(io::Error::other)?)
-        .add_service(reflection().build_v1alpha().map_err(io::Error::other)?);
-    let serving = Server::builder()
-        .timeout(CALL_TIMEOUT)
-        .max_concurrent_streams(CALLS_AT_ONCE)
-        .http2_max_header_list_size(MAX_HEAD_BYTES)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .add_routes(guarded(routes, verifier))
-        .serve_with_incoming_shutdown(incoming, stop.clone());
-    let too_long = async {
-        stop.await;
-        tokio::time::sleep(DRAIN_TIMEOUT).await;
-    };
-    tokio::select! {
-        outcome = serving => outcome.map_err(io::Error::other),
-        () = too_long => {
-            tracing::warn!("stopped with calls under way that did not end in time");
-            Ok(())
+    let example = Router::new().route_service(EXAMPLE, example);
+    let router = limits
+        .around(example)
+        .merge(standard)
+        .fallback(async || Status::unimplemented("unimplemented").into_http::<Body>())
+        .layer(middleware::from_fn(name_caller))
+        .layer(RequireAuthorizationLayer::new(verifier, methods()))
+        .layer(CatchPanicLayer::custom(|_| Status::internal(INTERNAL).into_http::<Body>()))
+        .layer(middleware::from_fn(front::receive))
+        .layer(middleware::from_fn(observe));
+    let unhealthy = async {
+        stop.clone().await;
+        // Who watches is told, and does not keep the server.
+        health.set_not_serving::<ExampleServiceServer<Tasks>>().await;
+        for service in ["", ExampleServiceServer::<Tasks>::NAME] {
+            let mut health = health.clone();
+            health.clear_service_status(service).await;
         }
-    }
+    };
+    let serving = serve::serve(listener, router, Speaks::Grpc, stop.clone());
+    tokio::join!(serving, unhealthy);
+    Ok(())
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -109,16 +130,10 @@ fn methods() -> Methods {
         .public_health_and_reflection()
 }
 
-fn guarded(routes: Routes, verifier: Verifier) -> Routes {
-    let layered = routes
-        .into_axum_router()
-        .layer(middleware::from_fn(name_caller))
-        .layer(RequireAuthorizationLayer::new(verifier, methods()))
-        .layer(CatchPanicLayer::custom(|_| {
-            Status::internal("internal server error").into_http::<axum::body::Body>()
-        }))
-        .layer(middleware::from_fn(observe));
-    Routes::from(layered)
+/// The name of a method that there is: what callers make up is kept nowhere.
+pub(crate) fn known(path: &str) -> Option<&'static str> {
+    static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| methods().names());
+    NAMES.iter().map(String::as_str).find(|name| *name == path)
 }
 
 struct Tasks(Arc<dyn Store>);
@@ -169,8 +184,7 @@ impl ExampleService for Tasks {
         request: Request<Streaming<AddTasksRequest>>,
     ) -> Result<Response<AddTasksResponse>, Status> {
         let Authorized(caller) = Authorized::of(&request)?;
-        let reading = timeout(CALL_TIMEOUT, read(request.into_inner())).await;
-        let texts = reading.map_err(|_| Status::deadline_exceeded("the stream took too long"))??;
+        let texts = read(request.into_inner()).await?;
         if texts.is_empty() {
             return Err(Status::invalid_argument("no task provided"));
         }
@@ -184,17 +198,17 @@ impl ExampleService for Tasks {
 /// All tasks of a stream; empty ones are skipped.
 async fn read(mut stream: Streaming<AddTasksRequest>) -> Result<Vec<String>, Status> {
     let (mut texts, mut bytes) = (Vec::new(), 0);
-    while let Some(message) = stream.next().await {
-        match trimmed(&message?.task) {
-            Ok(task) => {
-                bytes += task.len();
-                texts.push(task);
-            }
+    for count in 1.. {
+        let Some(message) = stream.next().await else { break };
+        let text = message?.task;
+        bytes += text.len();
+        if count > MAX_STREAM_TASKS || bytes > MAX_STREAM_BYTES {
+            return Err(Status::resource_exhausted("too many tasks in one stream"));
+        }
+        match trimmed(&text) {
+            Ok(task) => texts.push(task),
             Err(NoTask::Empty) => {}
             Err(error) => return Err(invalid(error)),
-        }
-        if texts.len() > MAX_STREAM_TASKS || bytes > MAX_STREAM_BYTES {
-            return Err(Status::resource_exhausted("too many tasks in one stream"));
         }
     }
     Ok(texts)
@@ -209,5 +223,35 @@ fn invalid(error: NoTask) -> Status {
 
 fn unavailable(error: &StoreError) -> Status {
     tasks::log(error);
-    Status::unavailable("task store")
+    let mut details = ErrorDetails::with_error_info("TASK_STORE", "task-api", HashMap::new());
+    details.set_retry_info(Some(Duration::from_secs(1)));
+    Status::with_error_details(Code::Unavailable, "task store", details)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn each_method_of_the_definition_is_named_and_no_other() {
+        let definition = prost_types::FileDescriptorSet::decode(DEFINITION).unwrap();
+        let services = definition.file.iter().flat_map(|file| {
+            file.service
+                .iter()
+                .map(|service| (format!("{}.{}", file.package(), service.name()), &service.method))
+        });
+        let mut defined: Vec<_> = services
+            .flat_map(|(service, methods)| {
+                methods.iter().map(move |method| format!("/{service}/{}", method.name()))
+            })
+            .collect();
+        let mut named: Vec<_> =
+            methods().names().into_iter().filter(|name| name.starts_with(SERVICE)).collect();
+        defined.sort_unstable();
+        named.sort_unstable();
+        assert_eq!(named, defined);
+        assert_eq!(defined.len(), 4);
+    }
 }

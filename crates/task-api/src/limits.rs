@@ -11,6 +11,7 @@ use axum::{
 };
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock};
 use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
+use tokio::sync::Semaphore;
 use tower::{BoxError, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::error::Overloaded};
 
 use crate::{routes::respond, tasks};
@@ -20,13 +21,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 /// How often clients are forgotten that have kept quiet.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
 
-/// What an operator may set.
-#[derive(Debug, Clone, Copy)]
+/// What an operator may set; clones share it.
+#[derive(Debug, Clone)]
 pub struct Limits {
-    /// Requests that are worked on at once; more are refused with 503.
-    pub requests_at_once: usize,
-    /// Requests of one client in a second; more are refused with 429. No limit where there is none.
-    pub requests_per_second: Option<NonZeroU32>,
+    /// For requests that are worked on at once; more are refused with 503.
+    at_once: Arc<Semaphore>,
+    /// For requests of one client in a second; more are refused with 429.
+    rate: Option<Limiter>,
 }
 
 /// Who sends, as the connection says. What a proxy says about others is not asked.
@@ -35,21 +36,27 @@ pub(crate) struct Client(pub(crate) IpAddr);
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { requests_at_once: 1024, requests_per_second: None }
+        Self::new(1024, None)
     }
 }
 
 impl Limits {
+    /// Requests at once, and requests of one client in a second.
+    #[must_use]
+    pub fn new(at_once: usize, per_second: Option<NonZeroU32>) -> Self {
+        Self { at_once: Arc::new(Semaphore::new(at_once)), rate: per_second.map(limiter) }
+    }
+
     /// Puts the limits around routes.
-    pub(crate) fn around<S: Clone + Send + Sync + 'static>(self, routes: Router<S>) -> Router<S> {
+    pub(crate) fn around<S: Clone + Send + Sync + 'static>(&self, routes: Router<S>) -> Router<S> {
         let bounded = ServiceBuilder::new()
             .layer(HandleErrorLayer::new(refuse))
             .load_shed()
-            .layer(GlobalConcurrencyLimitLayer::new(self.requests_at_once))
+            .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&self.at_once)))
             .timeout(REQUEST_TIMEOUT);
         let routes = routes.layer(bounded);
-        match self.requests_per_second {
-            Some(rate) => routes.layer(middleware::from_fn_with_state(limiter(rate), limit_rate)),
+        match &self.rate {
+            Some(rate) => routes.layer(middleware::from_fn_with_state(Arc::clone(rate), limit_rate)),
             None => routes,
         }
     }

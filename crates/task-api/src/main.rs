@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use task_api::{
     grpc,
     routes::{self, AppState},
-    serve,
+    serve::{self, Speaks},
     start::{self, Serves, Started},
 };
 use tokio::{net::TcpListener, signal};
@@ -26,14 +26,18 @@ async fn run(started: Started) -> io::Result<()> {
     let stop = stop.shared();
     let calls = async {
         match grpc {
-            Some(listener) => grpc::serve(listener, verifier.clone(), Arc::clone(&store), stop.clone()).await,
+            Some(listener) => {
+                grpc::serve(listener, verifier.clone(), Arc::clone(&store), &limits, stop.clone()).await
+            }
             None => Ok(()),
         }
     };
-    let router = routes::router(AppState::new(verifier.clone(), Arc::clone(&store)), limits);
-    let requests = serve::serve(TcpListener::from_std(listener)?, router, stop.clone());
-    let ((), called) = tokio::join!(requests, calls);
-    called?;
+    let router = routes::router(AppState::new(verifier.clone(), Arc::clone(&store)), &limits);
+    let requests = async {
+        serve::serve(TcpListener::from_std(listener)?, router, Speaks::Http, stop.clone()).await;
+        Ok(())
+    };
+    tokio::try_join!(requests, calls)?;
     start::close(store.as_ref()).await;
     Ok(())
 }

@@ -7,7 +7,10 @@ use http::header::CONTENT_TYPE;
 use metrics::{Unit, describe_counter, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder};
 
-use crate::{serve, start::StartError};
+use crate::{
+    serve::{self, Speaks},
+    start::StartError,
+};
 
 /// In seconds: from a verdict that is held to a request that waits for everything.
 const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
@@ -21,7 +24,7 @@ pub(crate) fn serve(listener: TcpListener) -> Result<(), StartError> {
     let render = numbers.clone();
     let text = async move || ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], render.render());
     let router = Router::new().route("/metrics", get(text));
-    tokio::spawn(serve::serve(listener, router, std::future::pending()));
+    tokio::spawn(serve::serve(listener, router, Speaks::Http, std::future::pending()));
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(UPKEEP_INTERVAL).await;

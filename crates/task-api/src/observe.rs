@@ -14,10 +14,15 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
+use tonic::Code;
 use tracing::{Instrument, Span, field::Empty};
 use zitadel_introspect_axum::Caller;
 
+use crate::grpc;
+
+/// What balancers ask every few seconds.
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Gives the request an id (that of a proxy before us, where it has one), and tells of it when it is answered.
@@ -25,7 +30,9 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(&request);
     let (method, path) = (method(request.method()), request.uri().path().to_owned());
-    let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let matched = matched.filter(|path| !path.contains('*'));
+    let route = grpc::known(&path).or(matched).unwrap_or("other").to_owned();
     let span = tracing::info_span!(
         "request",
         request_id = id.to_str().unwrap_or_default(),
@@ -35,15 +42,15 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
         organization_id = Empty
     );
     let mut response = next.run(request).instrument(span.clone()).await;
-    let (status, took) = (response.status().as_u16(), began.elapsed());
+    let (status, took) = (status(&response), began.elapsed());
     let milliseconds = took.as_secs_f64() * 1e3;
     span.in_scope(|| match &*route {
         // What orchestrators ask every few seconds.
-        "/api/healthz" | "/readyz" => tracing::debug!(status, milliseconds, "answered"),
+        "/api/healthz" | "/readyz" | HEALTH => tracing::debug!(status, milliseconds, "answered"),
         _ => tracing::info!(status, milliseconds, "answered"),
     });
     metrics::histogram!("task_api_request_seconds", "route" => route.clone()).record(took);
-    let labels = [("method", method.to_owned()), ("route", route), ("status", status.to_string())];
+    let labels = [("method", method.to_owned()), ("route", route), ("status", status)];
     metrics::counter!("task_api_requests_total", &labels).increment(1);
     response.headers_mut().insert(REQUEST_ID, id);
     response
@@ -58,6 +65,17 @@ pub(crate) async fn name_caller(request: Request, next: Next) -> Response {
         span.record("organization_id", claims.organization_id());
     }
     next.run(request).await
+}
+
+/// The number of HTTP, or the word of gRPC, which tells by trailers what became of a stream.
+fn status(response: &Response) -> String {
+    let media_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if !media_type.starts_with(b"application/grpc") {
+        return response.status().as_u16().to_string();
+    }
+    let code =
+        response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
+    format!("{code:?}")
 }
 
 /// Only what cannot forge a line, and no novel.

@@ -49,7 +49,7 @@ impl AppState {
 
 /// The whole API. Each guarded route has one guard around all its methods, so that a wrong method is told
 /// to those who may know. What is public is not limited: an orchestrator must not be refused because callers crowd.
-pub fn router(state: AppState, limits: Limits) -> Router {
+pub fn router(state: AppState, limits: &Limits) -> Router {
     let guard = |requirement| RequireAuthorizationLayer::new(state.verifier.clone(), requirement);
     let (any_caller, admin) = (guard(Requirement::any_caller()), guard(tasks::add_requirement()));
     let guarded = Router::new()

@@ -1,36 +1,58 @@
 //! The server around the routes: limits of the request head, and an end in bounded time.
 
-use std::{io, net::SocketAddr, pin::pin, time::Duration};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::timeout,
+};
 use tower_http::add_extension::AddExtension;
 
 use crate::limits::Client;
 
 const MAX_HEAD_BYTES: usize = 32 * 1024;
-const MAX_HEAD_FIELDS: usize = 100;
+pub(crate) const MAX_HEAD_FIELDS: usize = 100;
 /// For the head of a request; hyper counts the wait for the next request of a connection as well.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// Calls of gRPC on one connection.
+const CALLS_AT_ONCE: u32 = 256;
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// For a connection of gRPC without calls.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 /// For requests that are under way when the server is told to stop.
-pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What is spoken on a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/2, for gRPC.
+    Grpc,
+}
 
 /// Serves until `stop` is ready; then finishes the requests under way, for 20 s at most.
-pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+pub async fn serve(listener: TcpListener, router: Router, speaks: Speaks, stop: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
     let mut stop = pin!(stop);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let connection = serve_connection(stream, peer, router.clone(), graceful.watcher());
-                    tokio::spawn(connection);
+                    let _ = stream.set_nodelay(true);
+                    let (service, watcher) = (AddExtension::new(router.clone(), Client(peer.ip())), graceful.watcher());
+                    match speaks {
+                        Speaks::Http => tokio::spawn(serve_requests(stream, service, watcher)),
+                        Speaks::Grpc => tokio::spawn(serve_calls(stream, service, watcher)),
+                    };
                 }
                 Err(error) => pause(&error).await,
             },
@@ -38,24 +60,93 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
         }
     }
     drop(listener);
-    tracing::info!("stopping: requests under way are finished");
+    tracing::info!(?speaks, "stopping: requests under way are finished");
     if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
         tracing::warn!("stopped with requests under way that did not end in time");
     }
 }
 
-async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, watcher: Watcher) {
-    let _ = stream.set_nodelay(true);
-    let service = TowerToHyperService::new(AddExtension::new(router, Client(peer.ip())));
+type Served = AddExtension<Router, Client>;
+
+async fn serve_requests(stream: TcpStream, service: Served, watcher: Watcher) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_headers(MAX_HEAD_FIELDS)
         .max_header_size(MAX_HEAD_BYTES)
         .max_buf_size(2 * MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection).await {
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    tell(watcher.watch(connection).await);
+}
+
+async fn serve_calls(stream: TcpStream, service: Served, watcher: Watcher) {
+    let calls = Calls::default();
+    let service = AddExtension::new(service, calls.clone());
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(CALLS_AT_ONCE)
+        .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
+        .keep_alive_interval(Some(KEEPALIVE))
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    tokio::select! {
+        served = watcher.watch(connection) => tell(served),
+        () = calls.idle() => {} // a client that comes again makes a new connection
+    }
+}
+
+fn tell(served: hyper::Result<()>) {
+    if let Err(error) = served {
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// The calls on one connection: hyper itself waits for ever for the first, and between two.
+#[derive(Debug, Clone)]
+pub(crate) struct Calls(Arc<watch::Sender<Count>>);
+
+#[derive(Debug, Default)]
+struct Count {
+    begun: bool,
+    under_way: usize,
+}
+
+/// A call that is under way until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Call(Calls);
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self(Arc::new(watch::channel(Count::default()).0))
+    }
+}
+
+impl Calls {
+    pub(crate) fn begin(&self) -> Call {
+        self.0.send_modify(|count| {
+            count.begun = true;
+            count.under_way += 1;
+        });
+        Call(self.clone())
+    }
+
+    /// Ready when no first call has come in time, or none for long.
+    async fn idle(&self) {
+        let mut count = self.0.subscribe();
+        if timeout(HEAD_TIMEOUT, count.wait_for(|count| count.begun)).await.is_err() {
+            return;
+        }
+        loop {
+            let _ = count.wait_for(|count| count.under_way == 0).await;
+            if timeout(IDLE_TIMEOUT, count.wait_for(|count| count.under_way > 0)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|count| count.under_way -= 1);
     }
 }
 

@@ -16,6 +16,7 @@ use crate::limits::Limits;
 const DATABASE: &str = "sqlite://tasks.db";
 const PORT: u16 = 8089;
 const METRICS_PORT: u16 = 9464;
+const REQUESTS_AT_ONCE: usize = 1024;
 
 /// The settings of a server. What is not set has a default.
 #[derive(Debug, Default, Args, Deserialize)]
@@ -170,11 +171,8 @@ impl Settings {
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        let at_once = self.requests_at_once.map(NonZeroUsize::get);
-        Limits {
-            requests_at_once: at_once.unwrap_or(Limits::default().requests_at_once),
-            requests_per_second: self.requests_per_second,
-        }
+        let at_once = self.requests_at_once.map_or(REQUESTS_AT_ONCE, NonZeroUsize::get);
+        Limits::new(at_once, self.requests_per_second)
     }
 
     pub(crate) fn log_format(&self) -> LogFormat {

@@ -79,6 +79,7 @@ pub async fn start(serves: Serves) -> Result<Started, ExitCode> {
     // A check says all that matters itself.
     let level = if arguments.command.is_some() { "error" } else { "info" };
     log_to_stderr(arguments.settings.log_format(), level);
+    log_panics();
     match &arguments.command {
         Some(Command::Check { token_file }) => {
             Err(check::run(&arguments.settings, token_file.as_deref()).await)
@@ -198,6 +199,14 @@ async fn check(verifier: &Verifier) -> Result<(), StartError> {
             Ok(())
         }
     }
+}
+
+/// A panic is told in the log, like everything else.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, message = ?panic.payload_as_str().unwrap_or_default(), "A PANIC: a bug of ours");
+    }));
 }
 
 fn log_to_stderr(format: LogFormat, level: &str) {

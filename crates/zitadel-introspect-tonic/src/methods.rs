@@ -101,6 +101,12 @@ impl Methods {
         HEALTH_AND_REFLECTION.into_iter().fold(self, Self::public)
     }
 
+    /// All names.
+    #[must_use]
+    pub fn names(self) -> Vec<String> {
+        self.rules.into_keys().collect()
+    }
+
     pub(crate) fn rule(&self, method: &str) -> Result<&Rule, AuthError> {
         self.rules.get(method).ok_or_else(|| self.unnamed(method))
     }

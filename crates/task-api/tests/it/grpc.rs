@@ -2,12 +2,14 @@
 
 use std::{path::Path, time::Duration};
 
+use bytes::Bytes;
 use conformance::{
     http::{bearer, request},
     tasks::{Demo, Server, Subject, Tasks, within},
 };
 use futures_util::stream;
 use http::uri::PathAndQuery;
+use http_body_util::{BodyExt, Full};
 use prost::Message;
 use tokio::process::Command;
 use tonic::{
@@ -41,21 +43,76 @@ struct Count {
 
 struct World {
     tasks: Tasks,
+    address: String,
     channel: Channel,
+}
+
+/// A connection on which anything can be said.
+struct Raw(hyper::client::conn::http2::SendRequest<Sending>, String);
+
+type Sending = http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>;
+
+impl Raw {
+    async fn open(world: &World) -> Self {
+        let stream = tokio::net::TcpStream::connect(&world.address).await.unwrap();
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let (sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+        tokio::spawn(connection);
+        Self(sender, world.address.clone())
+    }
+
+    fn request(&self, http_method: &str, method: &str, token: &str) -> http::request::Builder {
+        http::Request::builder()
+            .method(http_method)
+            .uri(format!("http://{}/{SERVICE}/{method}", self.1))
+            .header("authorization", format!("Bearer {token}"))
+            .header("te", "trailers")
+    }
+
+    async fn call(
+        &mut self,
+        http_method: &str,
+        method: &str,
+        token: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> http::Response<hyper::body::Incoming> {
+        let mut request = self.request(http_method, method, token);
+        if !headers.iter().any(|(name, _)| *name == "content-type") {
+            request = request.header("content-type", "application/grpc");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = Full::new(body).map_err(|error| match error {}).boxed_unsync();
+        within(self.0.send_request(request.body(body).unwrap())).await.unwrap()
+    }
+}
+
+/// One message on the wire.
+fn message(text: &str) -> Bytes {
+    let text = Text { text: text.to_owned() }.encode_to_vec();
+    let length = u32::try_from(text.len()).unwrap().to_be_bytes();
+    [&[0], &length[..], &text].concat().into()
 }
 
 impl World {
     async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    async fn with(more: &[&str]) -> Self {
         let subject = Subject { binary: env!("CARGO_BIN_EXE_task-api").into(), postgres: None };
         let (issuer, project, api, folder) = Tasks::issuer().await;
         let mut arguments = subject.arguments(&issuer, &folder).await;
         let database = arguments[1].clone();
-        arguments.extend(["--grpc-port", "0"].map(str::to_owned));
+        arguments.extend(["--grpc-port", "0"].into_iter().chain(more.iter().copied()).map(str::to_owned));
         let server = Server::start(&subject.binary, &arguments).await;
         let line = server.start.iter().find(|line| line.contains("gRPC addr=")).unwrap();
         let address = line.split_once("addr=").unwrap().1.trim_matches('"').replace("localhost", "127.0.0.1");
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        Self { tasks: Tasks { issuer, project, api, folder, database, server }, channel }
+        Self { tasks: Tasks { issuer, project, api, folder, database, server }, address, channel }
     }
 
     async fn client(&self) -> Grpc<Channel> {
@@ -145,10 +202,86 @@ async fn a_stream_is_kept_whole_or_not_at_all_within_limits() {
     let too_long = vec!["x".repeat(60_000); 18];
     assert_eq!(shown(world.add_all(&admin, too_long).await), exhausted);
     let oversized = shown(world.add(&admin, &"x".repeat(64 * 1024)).await);
-    assert_eq!(oversized.0, Code::OutOfRange, "{oversized:?}");
+    assert_eq!(oversized, (Code::ResourceExhausted, "message too large".to_owned()));
     assert_eq!(world.list(&admin).await.unwrap().len(), 1, "nothing but the hint");
     assert_eq!(world.add_all(&admin, vec!["x".to_owned(); 10_000]).await.unwrap(), 10_000);
     assert_eq!(world.list(&admin).await.unwrap().len(), 10_001);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_cut_is_no_stream_that_has_ended() {
+    let world = World::new().await;
+    let admin = world.tasks.token(&["admin"]).to_string();
+    assert_eq!(world.list(&admin).await.unwrap().len(), 1);
+    for number in 0..200 {
+        // hyper takes few resets on one connection.
+        let stream = tokio::net::TcpStream::connect(&world.address).await.unwrap();
+        let (calls, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let mut calls = calls.ready().await.unwrap();
+        let request = http::Request::post(format!("http://{}/{SERVICE}/AddTasks", world.address))
+            .header("authorization", format!("Bearer {admin}"))
+            .header("content-type", "application/grpc")
+            .body(())
+            .unwrap();
+        let (answer, mut body) = calls.send_request(request, false).unwrap();
+        body.send_data(message("cut"), false).unwrap();
+        // A reset takes with it what was not sent yet.
+        tokio::time::sleep(Duration::from_millis(if number % 2 == 0 { 4 } else { 20 })).await;
+        body.send_reset(h2::Reason::CANCEL);
+        assert!(within(answer).await.is_err());
+    }
+    let whole = world.add_all(&admin, texts(&["whole"])).await;
+    assert_eq!(whole.unwrap(), 1);
+    assert_eq!(world.list(&admin).await.unwrap()[..1], ["whole"], "nothing of what was cut");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_call_of_grpc_is_a_call() {
+    let world = World::new().await;
+    let admin = world.tasks.token(&["admin"]).to_string();
+    let mut raw = Raw::open(&world).await;
+    for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"] {
+        let answer = raw.call(method, "AddTask", &admin, &[], message("x")).await;
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["allow"]),
+            (405, &"POST".parse().unwrap()),
+            "{method}"
+        );
+    }
+    for media_type in ["text/plain", "application/json", "application/grpc-web+proto", ""] {
+        let answer = raw.call("POST", "AddTask", &admin, &[("content-type", media_type)], message("x")).await;
+        assert_eq!(answer.status(), 415, "{media_type:?}");
+    }
+    let names: Vec<_> = (0..100).map(|number| format!("x-{number}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (name.as_str(), "a")).collect();
+    assert_eq!(raw.call("POST", "AddTask", &admin, &many, message("x")).await.status(), 431);
+    let not_text: Bytes = [&[0, 0, 0, 0, 4, 10, 2][..], &[0xff, 0xfe]].concat().into();
+    let answer = raw.call("POST", "AddTask", &admin, &[], not_text).await;
+    let shown = (&answer.headers()["grpc-status"], &answer.headers()["grpc-message"]);
+    assert_eq!(shown, (&"3".parse().unwrap(), &"malformed%20message".parse().unwrap()));
+    assert_eq!(world.list(&admin).await.unwrap().len(), 1, "nothing but the hint");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_and_numbers_count_for_calls_as_well() {
+    let world = World::with(&["--requests-per-second", "2"]).await;
+    let token = world.tasks.token(&[]).to_string();
+    let mut refused = Vec::new();
+    for _ in 0..20 {
+        refused.extend(world.list(&token).await.err());
+    }
+    let first = refused.first().expect("more than two in a second");
+    assert_eq!((first.code(), first.message()), (Code::ResourceExhausted, "too many requests"));
+    let line = world.tasks.server.start.iter().find(|line| line.contains("metrics at /metrics")).unwrap();
+    let metrics = line.split_once("addr=").unwrap().1.parse().unwrap();
+    let numbers = request(metrics, "GET /metrics", &[]).await.body;
+    for status in ["Ok", "ResourceExhausted"] {
+        let line = format!(
+            "task_api_requests_total{{method=\"POST\",route=\"/{SERVICE}/ListTasks\",status=\"{status}\"}}"
+        );
+        assert!(numbers.contains(&line), "{line} is not in\n{numbers}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,12 +289,10 @@ async fn a_deadline_counts_and_a_store_that_is_away_is_told() {
     let world = World::new().await;
     let admin = world.tasks.token(&["admin"]).to_string();
     let held = world.tasks.issuer.hold(Asked::Introspection);
-    let mut request = with_token(Text::default(), &admin);
-    request.set_timeout(Duration::from_millis(300));
-    let path: PathAndQuery = format!("/{SERVICE}/ListTasks").parse().unwrap();
-    let codec = ProstCodec::<Text, Texts>::default();
-    let late = within(world.client().await.unary(request, path, codec)).await.unwrap_err();
-    assert!(matches!(late.code(), Code::Cancelled | Code::DeadlineExceeded), "{late:?}");
+    // On a raw connection: tonic's client ends a late call by itself.
+    let mut raw = Raw::open(&world).await;
+    let answer = raw.call("POST", "ListTasks", &admin, &[("grpc-timeout", "300m")], message("")).await;
+    assert_eq!((answer.headers()["grpc-status"].to_str().unwrap(), answer.status().as_u16()), ("4", 200));
     drop(held);
     world.add(&admin, "kept").await.unwrap();
     let file = world.tasks.folder.path().join("tasks.db");
@@ -177,6 +308,8 @@ async fn a_deadline_counts_and_a_store_that_is_away_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_never_ends_does_not_keep_the_server() {
     let mut world = World::new().await;
+    let mut idle = Raw::open(&world).await;
+    idle.call("POST", "Healthz", "", &[], message("")).await;
     let admin = world.tasks.token(&["admin"]).to_string();
     let asked = world.tasks.issuer.introspections();
     let path: PathAndQuery = format!("/{SERVICE}/AddTasks").parse().unwrap();
@@ -202,7 +335,7 @@ async fn the_commands_of_the_demo_work_as_they_are_printed() {
     }
     let demo = Demo::start(Path::new(env!("CARGO_BIN_EXE_task-api"))).await;
     let commands: Vec<_> = demo.server.start.iter().filter(|line| line.starts_with("grpcurl ")).collect();
-    assert_eq!(commands.len(), 5);
+    assert_eq!(commands.len(), 6);
     let mut answers = Vec::new();
     for command in &commands {
         let output = run(&demo, command).await;
@@ -216,6 +349,7 @@ async fn the_commands_of_the_demo_work_as_they_are_printed() {
     assert!(
         answers[4].contains("\"My new task\"") && answers[4].contains("create a new task with `AddTask`")
     );
+    assert!(answers[5].contains("\"added\": 2"), "{answers:?}");
     let address = commands[0].split_whitespace().nth(2).unwrap();
     let services = run(&demo, &format!("grpcurl -plaintext {address} list")).await;
     assert!(services.contains(SERVICE) && services.contains("grpc.health.v1.Health"), "{services}");

@@ -10,7 +10,8 @@ use conformance::http::{Connection, bearer};
 use task_api::{
     limits::Limits,
     routes::{self, AppState},
-    serve, store,
+    serve::{self, Speaks},
+    store,
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -23,8 +24,8 @@ async fn server() -> (SocketAddr, TempDir) {
     let address = listener.local_addr().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = store::open(&format!("sqlite://{}/tasks.db", folder.path().display()), None).await.unwrap();
-    let router = routes::router(AppState::new(verifier, store), Limits::default());
-    tokio::spawn(serve::serve(listener, router, std::future::pending()));
+    let router = routes::router(AppState::new(verifier, store), &Limits::default());
+    tokio::spawn(serve::serve(listener, router, Speaks::Http, std::future::pending()));
     (address, folder)
 }
 
