@@ -81,10 +81,12 @@ impl Arguments {
     fn refuse_password(&self, matches: &ArgMatches) -> Result<(), clap::Error> {
         let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
         let is_flag = matches.value_source("database") == Some(ValueSource::CommandLine);
-        let url = Url::parse(self.settings.database()).ok();
-        let has_password = url.is_some_and(|url| {
-            url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password")
-        });
+        let database = self.settings.database();
+        let has_password = Url::parse(database).map_or_else(
+            // Broken, and perhaps secret all the same.
+            |_| database.contains('@'),
+            |url| url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password"),
+        );
         if is_flag && has_password {
             let problem = "--database: a password on the command line can be read by others; give the address by \
                 TASK_API_DATABASE or the configuration file, or the password by --database-password-file";

@@ -180,17 +180,17 @@ fn describe(caller: &Caller) {
     let line = |what: &str, finding: String| print(&format!("        {what:<9} {finding}"));
     print("token   active");
     let name = claims.username().map(|name| format!(" ({name:?})")).unwrap_or_default();
-    line("user", format!("{}{name}", claims.subject().unwrap_or("unknown")));
+    line("user", format!("{:?}{name}", claims.subject().unwrap_or("unknown")));
     if let Some(id) = claims.organization_id() {
         let name = claims.organization_name().map(|name| format!(" ({name:?})")).unwrap_or_default();
-        line("of", format!("organization {id}{name}"));
+        line("of", format!("organization {id:?}{name}"));
     }
     if claims.roles().is_empty() {
         line("roles", "none in the project of this API".to_owned());
     }
     for (role, organizations) in claims.roles().iter() {
         for (id, domain) in organizations {
-            line("role", format!("{:?} from organization {id} ({domain:?})", role.as_str()));
+            line("role", format!("{:?} from organization {:?} ({domain:?})", role.as_str(), id.as_str()));
         }
     }
     line(

@@ -98,6 +98,10 @@ fn member(body: &[u8]) -> Result<Option<String>, NoTask> {
         task: Option<String>,
     }
 
+    // What is read into a type would take a list of values for one as well.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(NoTask::MalformedJson);
+    }
     let document: Document = serde_json::from_slice(body).map_err(|_| NoTask::MalformedJson)?;
     Ok(document.task)
 }
@@ -211,7 +215,15 @@ mod tests {
         assert_eq!(json(r#"{"other": 1}"#, Some("task=c")).unwrap(), "c");
         assert_eq!(json(r#"{"task": ""}"#, Some("task=c")), Err(NoTask::Empty));
         assert_eq!(json("{}", None), Err(NoTask::Empty));
-        for broken in ["", "[]", "\"task\"", r#"{"task": 1}"#, r#"{"task":"a"} x"#, r#"{"task":"\ud800"}"#] {
+        for broken in [
+            "",
+            "[]",
+            r#"["a task"]"#,
+            "\"task\"",
+            r#"{"task": 1}"#,
+            r#"{"task":"a"} x"#,
+            r#"{"task":"\ud800"}"#,
+        ] {
             assert_eq!(json(broken, Some("task=c")), Err(NoTask::MalformedJson), "{broken}");
         }
         assert_eq!(json(r#"{"task":"a","task":"b"}"#, None), Err(NoTask::MalformedJson), "which one?");

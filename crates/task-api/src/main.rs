@@ -13,17 +13,28 @@ use tokio::{net::TcpListener, signal};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match start::start(Serves::HttpAndGrpc).await {
-        Ok(started) => run(started).await.map_or_else(|error| start::fail(&error), |()| ExitCode::SUCCESS),
+    let stop = match stop_signal() {
+        Ok(stop) => stop.shared(),
+        Err(error) => return start::fail(&error),
+    };
+    let started = tokio::select! {
+        started = start::start(Serves::HttpAndGrpc) => started,
+        () = stop.clone() => return ExitCode::SUCCESS,
+    };
+    match started {
+        Ok(started) => {
+            run(started, stop).await.map_or_else(|error| start::fail(&error), |()| ExitCode::SUCCESS)
+        }
         Err(code) => code,
     }
 }
 
-async fn run(started: Started) -> io::Result<()> {
-    let stop = stop_signal()?;
+async fn run(
+    started: Started,
+    stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
+) -> io::Result<()> {
     started.announce();
     let Started { verifier, store, limits, listener, grpc, .. } = started;
-    let stop = stop.shared();
     let calls = async {
         match grpc {
             Some(listener) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{FromRef, Path, Request, State},
+    extract::{FromRef, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Redirect, Response},
     routing::{MethodRouter, get, post},
@@ -61,7 +61,7 @@ pub fn router(state: AppState, limits: &Limits) -> Router {
         .route("/api/openapi.json", closed(get(async || respond(openapi::document()))))
         .route("/docs", closed(get(async || Redirect::permanent("/docs/").into_response())))
         .route("/docs/", closed(get(async || respond(openapi::page("")))))
-        .route("/docs/{*path}", closed(get(async |Path(path): Path<String>| respond(openapi::page(&path)))))
+        .route("/docs/{*path}", closed(get(page)))
         .merge(limits.around(guarded))
         .fallback(async || respond(tasks::refusal(StatusCode::NOT_FOUND)))
         .layer(middleware::from_fn(refuse_unknown_codings))
@@ -95,6 +95,10 @@ fn closed(methods: MethodRouter<AppState>) -> MethodRouter<AppState> {
 /// What stands behind a guard: who was let in stands in the log.
 fn named(methods: MethodRouter<AppState>) -> MethodRouter<AppState> {
     closed(methods).layer(middleware::from_fn(name_caller))
+}
+
+async fn page(uri: Uri) -> Response {
+    respond(openapi::page(uri.path().trim_start_matches("/docs/")))
 }
 
 /// That the process lives.
@@ -152,7 +156,7 @@ pub(crate) async fn readyz(State(readiness): State<Arc<Readiness>>) -> Response 
         (
             status = 200, body = Tasks, description = "The tasks",
             headers(("Link" = String, description = "`<…>; rel=\"next\"` leads to the next page, where there is one. \
-                A page ends early when it has grown to 1 MiB."))
+                A page ends early when it has grown beyond 1 MiB."))
         ),
         (
             status = 400, body = String, content_type = "text/plain; charset=utf-8",
@@ -182,9 +186,9 @@ pub(crate) async fn list(
     security(("bearer" = ["admin"])),
     params(("task" = Option<String>, Query, description = "The task, where the body has none")),
     request_body(content(
-        (Option<NewTask> = "application/x-www-form-urlencoded"),
-        (Option<NewTask> = "application/json"),
-        (Option<NewTask> = "multipart/form-data")
+        (NewTask = "application/x-www-form-urlencoded"),
+        (NewTask = "application/json"),
+        (NewTask = "multipart/form-data")
     )),
     responses(
         (

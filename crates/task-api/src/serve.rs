@@ -1,6 +1,11 @@
 //! The server around the routes: limits of the request head, and an end in bounded time.
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::Router;
 use hyper::server::conn::{http1, http2};
@@ -11,9 +16,10 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{Semaphore, watch},
     time::timeout,
 };
+use tokio_io_timeout::TimeoutStream;
 use tower_http::add_extension::AddExtension;
 
 use crate::limits::Client;
@@ -27,6 +33,10 @@ const CALLS_AT_ONCE: u32 = 256;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// For a connection of gRPC without calls.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+/// For a client that does not take what it has asked for.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections of one socket: well below the 1,024 handles that a process has unless told otherwise.
+const MAX_CONNECTIONS: usize = 512;
 /// For requests that are under way when the server is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -43,16 +53,28 @@ pub enum Speaks {
 pub async fn serve(listener: TcpListener, router: Router, speaks: Speaks, stop: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
     let mut stop = pin!(stop);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
+        let accepted = async {
+            // More than that wait in the system's queue: database and issuer need handles as well.
+            let place = Arc::clone(&places).acquire_owned().await;
+            listener.accept().await.map(|accepted| (accepted, place))
+        };
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
+            accepted = accepted => match accepted {
+                Ok(((stream, peer), place)) => {
                     let _ = stream.set_nodelay(true);
                     let (service, watcher) = (AddExtension::new(router.clone(), Client(peer.ip())), graceful.watcher());
-                    match speaks {
-                        Speaks::Http => tokio::spawn(serve_requests(stream, service, watcher)),
-                        Speaks::Grpc => tokio::spawn(serve_calls(stream, service, watcher)),
-                    };
+                    let mut stream = TimeoutStream::new(stream);
+                    stream.set_write_timeout(Some(WRITE_TIMEOUT));
+                    let stream = TokioIo::new(Box::pin(stream));
+                    tokio::spawn(async move {
+                        match speaks {
+                            Speaks::Http => serve_requests(stream, service, watcher).await,
+                            Speaks::Grpc => serve_calls(stream, service, watcher).await,
+                        }
+                        drop(place);
+                    });
                 }
                 Err(error) => pause(&error).await,
             },
@@ -66,20 +88,21 @@ pub async fn serve(listener: TcpListener, router: Router, speaks: Speaks, stop: 
     }
 }
 
+type Stream = TokioIo<Pin<Box<TimeoutStream<TcpStream>>>>;
 type Served = AddExtension<Router, Client>;
 
-async fn serve_requests(stream: TcpStream, service: Served, watcher: Watcher) {
+async fn serve_requests(stream: Stream, service: Served, watcher: Watcher) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_headers(MAX_HEAD_FIELDS)
         .max_header_size(MAX_HEAD_BYTES)
         .max_buf_size(2 * MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(stream, TowerToHyperService::new(service));
     tell(watcher.watch(connection).await);
 }
 
-async fn serve_calls(stream: TcpStream, service: Served, watcher: Watcher) {
+async fn serve_calls(stream: Stream, service: Served, watcher: Watcher) {
     let calls = Calls::default();
     let service = AddExtension::new(service, calls.clone());
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -87,7 +110,7 @@ async fn serve_calls(stream: TcpStream, service: Served, watcher: Watcher) {
         .max_concurrent_streams(CALLS_AT_ONCE)
         .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
         .keep_alive_interval(Some(KEEPALIVE))
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(stream, TowerToHyperService::new(service));
     tokio::select! {
         served = watcher.watch(connection) => tell(served),
         () = calls.idle() => {} // a client that comes again makes a new connection
@@ -158,6 +181,6 @@ async fn pause(error: &io::Error) {
     );
     if !by_client {
         tracing::warn!(%error, "no connection can be accepted");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZeroU16, NonZeroU32},
     path::{Path, PathBuf},
 };
 
@@ -50,7 +50,7 @@ pub(crate) struct Settings {
         global = true,
         help_heading = "Server"
     )]
-    pub(crate) requests_at_once: Option<NonZeroUsize>,
+    pub(crate) requests_at_once: Option<NonZeroU16>,
 
     /// Requests of one client address in a second; more are answered with 429 [default: no limit]
     #[arg(
@@ -171,7 +171,7 @@ impl Settings {
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        let at_once = self.requests_at_once.map_or(REQUESTS_AT_ONCE, NonZeroUsize::get);
+        let at_once = self.requests_at_once.map_or(REQUESTS_AT_ONCE, |count| usize::from(count.get()));
         Limits::new(at_once, self.requests_per_second)
     }
 

@@ -63,6 +63,9 @@ pub enum StoreError {
     /// The file is no longer where it was: what is written would be lost.
     #[error("the database file was moved or removed")]
     Moved,
+    /// The database is not one that can keep tasks.
+    #[error("{0}")]
+    Unsuitable(&'static str),
     /// More tasks wait to be kept than may.
     #[error("too many tasks wait to be kept")]
     Overloaded,

@@ -12,6 +12,7 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE, LINK, X_CONTENT_TYPE_OPTIONS},
 };
 use serde::Serialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use zitadel_introspect::{Caller, Requirement};
 
 use crate::{
@@ -29,8 +30,13 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// The role that adds tasks.
 pub(crate) const ADMIN: &str = "admin";
 const HINT: &str = "create a new task on /api/add-task";
-/// So many tasks of a long list are in memory at once.
+/// So many tasks of a list are read at once, and fewer where they are long.
 pub(crate) const CHUNK: u32 = 128;
+const SMALLEST_CHUNK: u32 = 4;
+/// What a chunk of a long list should weigh.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Long lists that are under way at once.
+static LONG_LISTS: Semaphore = Semaphore::const_new(64);
 /// A page ends when it has grown to this length, whatever its limit: tasks may be long.
 const PAGE_BYTES: usize = 1024 * 1024;
 
@@ -105,17 +111,23 @@ async fn all(store: &Arc<dyn Store>, caller: &Caller) -> Response<Body> {
         Ok(first) => first,
         Err(error) => return no_store(&error),
     };
-    if is_last(&first) {
+    if first.len() < CHUNK as usize {
         let tasks = first.into_iter().map(|kept| kept.task).chain(hint).collect();
         return private(json(StatusCode::OK, &Tasks { tasks }));
     }
+    let Ok(permit) = LONG_LISTS.try_acquire() else {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "unavailable: too many requests at once");
+    };
     let mut response = json(StatusCode::OK, "");
-    *response.body_mut() = Body::Stream(long_list(Arc::clone(store), first, hint));
+    *response.body_mut() = Body::Stream(long_list(Arc::clone(store), first, hint, permit));
     private(response)
 }
 
-fn is_last(chunk: &[Kept]) -> bool {
-    chunk.len() < CHUNK as usize
+/// How many tasks to read next, by the weight of the last ones.
+fn next_chunk(last: &[Kept]) -> u32 {
+    let bytes: usize = last.iter().map(|kept| kept.task.len()).sum();
+    let fitting = CHUNK_BYTES * last.len() / bytes.max(1);
+    u32::try_from(fitting).unwrap_or(CHUNK).clamp(SMALLEST_CHUNK, CHUNK)
 }
 
 /// One chunk after the other, each when the client has taken the one before.
@@ -123,13 +135,14 @@ fn long_list(
     store: Arc<dyn Store>,
     first: Vec<Kept>,
     hint: Option<String>,
+    permit: SemaphorePermit<'static>,
 ) -> BoxStream<'static, io::Result<Bytes>> {
-    let chunks = stream::unfold(Some((first, store)), |state| async move {
-        let (chunk, store) = state?;
+    let chunks = stream::unfold(Some((first, CHUNK, store)), |state| async move {
+        let (chunk, wanted, store) = state?;
         let position = chunk.last().map(|kept| kept.position);
-        let next = match position.filter(|_| !is_last(&chunk)) {
-            Some(position) => match store.page(position, CHUNK).await {
-                Ok(next) => Some((next, store)),
+        let next = match position.filter(|_| chunk.len() >= wanted as usize) {
+            Some(position) => match store.page(position, next_chunk(&chunk)).await {
+                Ok(next) => Some((next, next_chunk(&chunk), store)),
                 Err(error) => {
                     log(&error);
                     // The status has been sent: a list that is cut short must not look whole.
@@ -153,7 +166,12 @@ fn long_list(
     let begin = stream::iter([Ok(Bytes::from_static(b"{\"tasks\":["))]);
     let hint = hint.map(|hint| format!(",{}", to_json(&hint))).unwrap_or_default();
     let end = stream::iter([Ok(Bytes::from(hint + "]}"))]);
-    begin.chain(texts).chain(end).boxed()
+    let list = begin.chain(texts).chain(end);
+    // Held until the last of it is taken.
+    list.inspect(move |_| {
+        let _ = &permit;
+    })
+    .boxed()
 }
 
 async fn one_page(store: &dyn Store, page: &Page) -> Response<Body> {
@@ -162,7 +180,8 @@ async fn one_page(store: &dyn Store, page: &Page) -> Response<Body> {
     loop {
         let after = kept.last().map_or(page.after, |last| last.position);
         // One more than asked for says whether there is a further page.
-        let wanted = u32::try_from(limit + 1 - kept.len()).unwrap_or(CHUNK).min(CHUNK);
+        let fitting = if kept.is_empty() { SMALLEST_CHUNK * 4 } else { next_chunk(&kept) };
+        let wanted = u32::try_from(limit + 1 - kept.len()).unwrap_or(CHUNK).min(fitting);
         let chunk = match store.page(after, wanted).await {
             Ok(chunk) => chunk,
             Err(error) => return no_store(&error),

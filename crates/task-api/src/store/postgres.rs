@@ -1,14 +1,22 @@
 //! A server, for several instances.
 
-use std::{fmt, fs, path::Path, str::FromStr, time::Duration};
+use std::{
+    fmt, fs,
+    path::Path,
+    str::FromStr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
     Connection, PgConnection, PgPool,
+    error::DatabaseError,
     migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::{sync::watch, time::timeout};
+use url::Url;
 
 use super::{
     Kept, NewTask, OpenError, Store, StoreError,
@@ -19,6 +27,22 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 const READERS: u32 = 8;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between two tries to bring the tables up to date.
+const MIGRATION_PAUSE: Duration = Duration::from_secs(1);
+const UNDEFINED_TABLE: &str = "42P01";
+const PARAMETERS: [&str; 11] = [
+    "host",
+    "port",
+    "user",
+    "password",
+    "dbname",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "application_name",
+    "statement-cache-capacity",
+];
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Under which instances take turns: "tasks", in ASCII.
 const ORDER: i64 = 0x0074_6173_6b73;
@@ -32,71 +56,165 @@ const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
 pub(super) struct Postgres {
     writer: Writer,
     readers: PgPool,
-    /// The tables are up to date.
-    is_migrated: OnceCell<()>,
+    tables: Tables,
 }
+
+/// Whether the tables are up to date. A task of its own sees to it: no caller who goes away leaves a migration, and
+/// the lock that it holds, half-way.
+#[derive(Clone)]
+struct Tables(Arc<watch::Sender<Result<(), StoreError>>>);
 
 struct ServerWriter {
     options: PgConnectOptions,
     connection: Option<PgConnection>,
+    tables: Tables,
 }
 
 impl Postgres {
     pub(super) async fn open(url: &str, password_file: Option<&Path>) -> Result<Self, OpenError> {
         let options = options(url, password_file)?;
-        let readers = PgPoolOptions::new().max_connections(READERS).acquire_timeout(READ_TIMEOUT);
-        let store = Self {
-            writer: Writer::start(ServerWriter { options: options.clone(), connection: None }),
-            readers: readers.connect_lazy_with(options),
-            is_migrated: OnceCell::new(),
-        };
-        match store.migrated().await {
+        let first = migrate(&options).await;
+        match &first {
             Ok(()) => {}
-            Err(StoreError::Database(error)) if says_no(&error) => return Err(explain(&error)),
+            Err(StoreError::Database(error)) if says_no(error) => return Err(explain(error)),
+            Err(StoreError::Unsuitable(problem)) => return Err(OpenError((*problem).to_owned())),
             Err(error) => {
                 tracing::warn!(error = ?error, "THE DATABASE CANNOT BE REACHED: tasks answer 503 until it can");
             }
         }
-        Ok(store)
-    }
-
-    async fn migrated(&self) -> Result<(), StoreError> {
-        let migrate = || async {
-            let migrated = MIGRATIONS.run(&self.readers).await;
-            migrated.map_err(|error| StoreError::from(sqlx::Error::Migrate(Box::new(error))))
-        };
-        self.is_migrated.get_or_try_init(migrate).await.copied()
+        let tables = Tables(Arc::new(watch::channel(first).0));
+        tokio::spawn(keep_migrated(options.clone(), Arc::downgrade(&tables.0)));
+        let options = options.options(SESSION);
+        let readers = PgPoolOptions::new().max_connections(READERS).acquire_timeout(READ_TIMEOUT);
+        let writer = ServerWriter { options: options.clone(), connection: None, tables: tables.clone() };
+        let (writer, readers) = (Writer::start(writer), readers.connect_lazy_with(options));
+        Ok(Self { writer, readers, tables })
     }
 }
 
-/// Whether the server lets us in.
-pub(super) async fn probe(url: &str, password_file: Option<&Path>) -> Result<String, OpenError> {
-    let look = async {
-        let mut connection = connect(&options(url, password_file)?).await.map_err(|error| explain(&error))?;
-        let tables = sqlx::query_scalar("SELECT to_regclass('tasks') IS NOT NULL").fetch_one(&mut connection);
-        let exists: bool = tables.await.map_err(|error| explain(&error))?;
-        Ok(exists)
+impl Tables {
+    /// Why there are none, where there are none.
+    fn check(&self) -> Result<(), StoreError> {
+        self.0.borrow().clone()
+    }
+
+    /// A database that has lost its tables, as one that was made anew, gets them again.
+    fn learn(&self, error: StoreError) -> StoreError {
+        if let StoreError::Database(cause) = &error
+            && cause.as_database_error().and_then(DatabaseError::code).as_deref() == Some(UNDEFINED_TABLE)
+        {
+            let _ = self.0.send_replace(Err(error.clone()));
+        }
+        error
+    }
+}
+
+/// Tries until it succeeds, and again whenever the tables are found to be gone; as long as there is a store.
+async fn keep_migrated(options: PgConnectOptions, tables: Weak<watch::Sender<Result<(), StoreError>>>) {
+    loop {
+        let Some(state) = tables.upgrade() else { return };
+        if state.borrow().is_err() {
+            let outcome = migrate(&options).await;
+            let _ = state.send_replace(outcome);
+        }
+        drop(state);
+        tokio::time::sleep(MIGRATION_PAUSE).await;
+    }
+}
+
+/// On a connection of its own, which ends whatever happens.
+async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError> {
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
+    let pool = pool.connect_with(options.clone()).await?;
+    let migrated = async {
+        let encoding: String = sqlx::query_scalar("SHOW server_encoding").fetch_one(&pool).await?;
+        if encoding != "UTF8" {
+            let problem =
+                "the database's encoding is not UTF8, so that it cannot keep every text; make one with it";
+            return Err(StoreError::Unsuitable(problem));
+        }
+        let migrated = MIGRATIONS.run(&pool).await;
+        migrated.map_err(|error| sqlx::Error::Migrate(Box::new(error)).into())
     };
-    let exists = look.await?;
-    let tables = if exists { "has the table of tasks" } else { "has no tables yet" };
-    Ok(format!("the server lets us in, and the database {tables}"))
+    let migrated = migrated.await;
+    pool.close().await;
+    migrated
+}
+
+/// Whether the server lets us in, and has what we need or may make it.
+pub(super) async fn probe(url: &str, password_file: Option<&Path>) -> Result<String, OpenError> {
+    let mut connection =
+        connect(&options(url, password_file)?).await.map_err(|error| explain_store(&error))?;
+    let look = "SELECT current_setting('server_encoding') = 'UTF8', to_regclass('tasks') IS NOT NULL, \
+        has_schema_privilege(current_schema(), 'CREATE'), pg_is_in_recovery()";
+    let look = sqlx::query_as(look).fetch_one(&mut connection).await;
+    let (is_utf8, exists, may_make, is_standby): (bool, bool, bool, bool) =
+        look.map_err(|error| explain(&error))?;
+    let problem = match (is_utf8, exists || may_make, is_standby) {
+        (false, ..) => Some("its encoding is not UTF8, so that it cannot keep every text; make one with it"),
+        (_, false, _) => Some("the user may not make tables; GRANT CREATE ON SCHEMA public TO the user"),
+        (.., true) => Some("it is a standby and cannot be written to; name the primary"),
+        _ => None,
+    };
+    match problem {
+        Some(problem) => Err(OpenError(format!("the server lets us in, but of the database: {problem}"))),
+        None if exists => Ok("the server lets us in, and the database has the table of tasks".to_owned()),
+        None => Ok("the server lets us in, and the database has no tables yet".to_owned()),
+    }
 }
 
 fn options(url: &str, password_file: Option<&Path>) -> Result<PgConnectOptions, OpenError> {
     let example = "write postgres://<user>@<host>/<database>";
+    // sqlx would ignore what it does not know, and log its value.
+    let unknown = Url::parse(url).ok().and_then(|url| {
+        let mut names = url.query_pairs().map(|(name, _)| name.into_owned());
+        names.find(|name| !PARAMETERS.contains(&name.as_str()))
+    });
+    if let Some(name) = unknown {
+        let known = PARAMETERS.join(", ");
+        return Err(OpenError(format!("it has a parameter {name:?} that is not known; there are {known}")));
+    }
     let mut options =
         PgConnectOptions::from_str(url).map_err(|error| OpenError(format!("{error}; {example}")))?;
     if let Some(path) = password_file {
-        let password = fs::read_to_string(path);
-        let password = password.map_err(|error| OpenError(format!("{}: {error}", path.display())))?;
+        let password = fs::read_to_string(path).map_err(|error| {
+            let path = path.display();
+            OpenError(format!(
+                "--database-password-file: {path} cannot be read ({error}); check path and rights"
+            ))
+        })?;
         options = options.password(password.trim_end_matches(['\r', '\n']));
     }
-    Ok(options.application_name("task-api").options(SESSION))
+    Ok(options.application_name("task-api"))
 }
 
-fn explain(error: &dyn std::error::Error) -> OpenError {
-    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-    OpenError(format!("{error}{cause}; mend the address, the rights or the database"))
+fn explain(error: &sqlx::Error) -> OpenError {
+    if let sqlx::Error::Migrate(cause) = error
+        && let MigrateError::VersionMissing(_) = cause.as_ref()
+    {
+        return OpenError("its tables were made by a newer version of task-api".to_owned());
+    }
+    let said = database_error(error).map_or_else(|| error.to_string(), |error| error.message().to_owned());
+    OpenError(format!("the server says: {said}; mend the address, the rights or the database"))
+}
+
+fn explain_store(error: &StoreError) -> OpenError {
+    match error {
+        StoreError::Database(error) => explain(error),
+        error => OpenError(format!("{error}; check the address, and that the server runs")),
+    }
+}
+
+/// What the server itself has said, wherever it stands.
+fn database_error(error: &sqlx::Error) -> Option<&dyn DatabaseError> {
+    match error {
+        sqlx::Error::Database(error) => Some(error.as_ref()),
+        sqlx::Error::Migrate(error) => match error.as_ref() {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => database_error(error),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Without the options, which hold the password.
@@ -108,13 +226,15 @@ impl fmt::Debug for Postgres {
 
 /// Whether there is a server, and it refuses: nothing that time heals.
 fn says_no(error: &sqlx::Error) -> bool {
+    if let Some(error) = database_error(error) {
+        // Who we are, the database's name, our rights.
+        let code = error.code().unwrap_or_default();
+        return code.starts_with("28") || matches!(&*code, "3D000" | "42501" | "42P07");
+    }
     match error {
-        sqlx::Error::Migrate(error) => match error.as_ref() {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => says_no(error),
-            _ => true,
-        },
-        // 57P03: it starts or stops. 53300: it has too many clients.
-        sqlx::Error::Database(error) => !matches!(error.code().as_deref(), Some("57P03" | "53300")),
+        sqlx::Error::Migrate(error) => {
+            matches!(**error, MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_))
+        }
         sqlx::Error::Configuration(_) => true,
         _ => false,
     }
@@ -128,20 +248,22 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError>
 impl Store for Postgres {
     fn add(&self, tasks: Vec<NewTask>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            self.migrated().await?;
+            self.tables.check()?;
             self.writer.add(tasks).await
         })
     }
 
     fn page(&self, after: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Kept>, StoreError>> {
         Box::pin(async move {
-            self.migrated().await?;
+            self.tables.check()?;
             let page = sqlx::query_as(
                 "SELECT position, task FROM tasks WHERE position > $1 ORDER BY position LIMIT $2",
             );
             let page = page.bind(after).bind(i64::from(limit)).fetch_all(&self.readers);
-            let rows: Vec<(i64, String)> =
-                timeout(READ_TIMEOUT, page).await.map_err(|_| StoreError::TimedOut)??;
+            let rows: Vec<(i64, String)> = timeout(READ_TIMEOUT, page)
+                .await
+                .map_err(|_| StoreError::TimedOut)?
+                .map_err(|error| self.tables.learn(error.into()))?;
             Ok(rows.into_iter().map(Kept::from).collect())
         })
     }
@@ -189,7 +311,12 @@ impl Commit for ServerWriter {
             SELECT task, user_id, organization_id \
             FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS new (task, user_id, organization_id, n) \
             ORDER BY n";
-        sqlx::query(insert).bind(texts).bind(users).bind(organizations).execute(&mut *transaction).await?;
+        let inserted =
+            sqlx::query(insert).bind(texts).bind(users).bind(organizations).execute(&mut *transaction).await;
+        if let Err(error) = inserted {
+            drop(transaction);
+            return Err(self.tables.learn(error.into()));
+        }
         transaction.commit().await?;
         Ok(())
     }

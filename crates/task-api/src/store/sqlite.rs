@@ -52,6 +52,8 @@ struct FileId(u64, u64);
 struct FileWriter {
     file: Arc<File>,
     connection: Option<(FileId, SqliteConnection)>,
+    /// The log of what was committed, since the first commit of this connection.
+    log: Option<FileId>,
 }
 
 impl Sqlite {
@@ -65,7 +67,7 @@ impl Sqlite {
         let id = file.id().map_err(|error| explain(&error))?;
         let readers = Mutex::new((id, file.readers()));
         let file = Arc::new(file);
-        let writer = Writer::start(FileWriter { file: Arc::clone(&file), connection: None });
+        let writer = Writer::start(FileWriter { file: Arc::clone(&file), connection: None, log: None });
         Ok(Self { writer, file, readers })
     }
 
@@ -91,7 +93,9 @@ pub(super) async fn probe(url: &str) -> Result<String, OpenError> {
         return Ok(format!("{shown} does not exist yet and can be made"));
     }
     let look = async {
-        let mut connection = SqliteConnection::connect_with(&file.options).await?;
+        // As the file is: a look changes nothing.
+        let options = SqliteConnectOptions::new().filename(&file.path).busy_timeout(BUSY_TIMEOUT);
+        let mut connection = SqliteConnection::connect_with(&options).await?;
         connection.begin_with("BEGIN IMMEDIATE").await?.rollback().await?;
         connection.close().await
     };
@@ -150,13 +154,21 @@ impl File {
 
     fn explain(&self, problem: &dyn std::fmt::Display) -> String {
         format!(
-            "{} cannot be used ({problem}); choose a file in a folder that exists and can be written to",
+            "{} cannot be used ({problem}); choose a database of task-api, or a new file in a folder that exists and \
+            can be written to",
             self.path.display()
         )
     }
 
     fn id(&self) -> io::Result<FileId> {
         file_id(&self.path)
+    }
+
+    /// The write-ahead log beside the file.
+    fn log_id(&self) -> io::Result<FileId> {
+        let mut path = self.path.clone().into_os_string();
+        path.push("-wal");
+        file_id(Path::new(&path))
     }
 
     fn readers(&self) -> SqlitePool {
@@ -202,6 +214,16 @@ impl FileWriter {
     }
 }
 
+impl FileWriter {
+    /// What was written to files that have lost their names is lost with them.
+    fn still_there(&mut self) -> Result<(), StoreError> {
+        let file = self.file.id().map_err(|_| StoreError::Moved)?;
+        let log = self.file.log_id().map_err(|_| StoreError::Moved)?;
+        let is_same = self.connection.as_ref().is_some_and(|(opened, _)| *opened == file);
+        if is_same && *self.log.get_or_insert(log) == log { Ok(()) } else { Err(StoreError::Moved) }
+    }
+}
+
 impl Commit for FileWriter {
     async fn commit(&mut self, tasks: Vec<NewTask>) -> Result<(), StoreError> {
         let mut transaction = self.connection().await?.begin_with("BEGIN IMMEDIATE").await?;
@@ -213,11 +235,11 @@ impl Commit for FileWriter {
             insert.build().execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
-        Ok(())
+        self.still_there()
     }
 
     fn abandon(&mut self) {
-        self.connection = None;
+        (self.connection, self.log) = (None, None);
     }
 
     async fn close(self) {

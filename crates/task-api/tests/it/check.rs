@@ -90,7 +90,7 @@ async fn an_active_token_is_described() {
     let user = world.issuer.service_user("robot");
     user.grant(&world.project, ["admin"]);
     let organization = world.issuer.default_organization().id();
-    let role = format!("\"admin\" from organization {organization}");
+    let role = format!("\"admin\" from organization {organization:?}");
     let parts = ["token   active", &user.id(), "robot", &role, "until     it is revoked"];
     expect(world.explain(&user.pat()).await, 0, &parts);
     let plain = world.issuer.service_user("plain");

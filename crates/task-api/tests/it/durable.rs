@@ -110,9 +110,9 @@ async fn no_acknowledged_task_is_lost_or_doubled_when_the_process_is_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_acknowledged_task_is_lost_or_doubled_on_postgres() {
     let Some(postgres) = Postgres::find() else { return };
-    let acknowledged = kill_and_count(&subject(Some(postgres)), 10, 1).await;
+    let acknowledged = kill_and_count(&subject(Some(postgres)), 50, 3).await;
     conformance::report(&format!(
-        "PostgreSQL: 10 kills, {acknowledged} acknowledged tasks, 0 lost, 0 doubled"
+        "PostgreSQL: 50 kills, {acknowledged} acknowledged tasks, 0 lost, 0 doubled"
     ));
 }
 
@@ -209,6 +209,13 @@ async fn a_hundred_thousand_tasks_and_readers_who_do_not_read_stall_nobody() {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
     };
     assert_eq!(list(tasks.server.address, &viewer).await.len(), 100_000);
+    // And long ones behind them, which a reader who stops half-way holds.
+    let long = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 300) \
+        INSERT INTO tasks (task) SELECT n || '"
+        .to_owned()
+        + &"x".repeat(60_000)
+        + "' FROM n";
+    sqlx::raw_sql(AssertSqlSafe(long)).execute(&mut database).await.unwrap();
     let before = resident();
     let mut stuck = Vec::new();
     for _ in 0..32 {

@@ -163,7 +163,9 @@ async fn an_address_that_cannot_be_used_says_why() {
         ("tasks.db".to_owned(), "sqlite://<path>"),
     ];
     if let Some(postgres) = Postgres::find() {
-        cases.push((postgres.database().await + "_missing", "does not exist"));
+        let good = postgres.database().await;
+        cases.push((format!("{good}_missing"), "does not exist"));
+        cases.push((format!("{good}?pasword=x"), "parameter \"pasword\""));
     }
     for (url, part) in cases {
         let error = store::open(&url, None).await.expect_err(&url).to_string();
@@ -191,6 +193,56 @@ async fn a_file_that_is_gone_is_no_place_for_tasks() {
     }
     heals(&store).await;
     assert_eq!(texts(&store).await, ["kept", "healed"]);
+}
+
+#[tokio::test]
+async fn a_log_that_is_gone_is_no_place_for_tasks() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&sqlite_url(folder.path())).await;
+    store.add(task("kept")).await.unwrap();
+    std::fs::remove_file(folder.path().join("tasks.db-wal")).unwrap();
+    std::fs::remove_file(folder.path().join("tasks.db-shm")).unwrap();
+    assert!(store.add(task("lost")).await.is_err());
+    heals(&store).await;
+}
+
+#[tokio::test]
+async fn a_database_that_was_made_anew_gets_its_tables_again() {
+    let Some(postgres) = Postgres::find() else { return };
+    let url = postgres.database().await;
+    let store = open(&url).await;
+    store.add(task("before")).await.unwrap();
+    let mut database = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("DROP TABLE tasks, _sqlx_migrations").execute(&mut database).await.unwrap();
+    assert!(store.page(0, 1).await.is_err());
+    heals(&store).await;
+    assert_eq!(texts(&store).await, ["healed"]);
+}
+
+#[tokio::test]
+async fn a_caller_who_goes_away_leaves_no_lock() {
+    let Some(postgres) = Postgres::find() else { return };
+    let database = postgres.database().await;
+    let (proxy, url) = cuttable(&database).await;
+    proxy.cut();
+    let store = open(&url).await;
+    // The migration will have to wait, and nobody waits for it.
+    let mut other = PgConnection::connect(&database).await.unwrap();
+    sqlx::raw_sql("BEGIN; CREATE TABLE _sqlx_migrations (x INT)").execute(&mut other).await.unwrap();
+    proxy.mend();
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        let _ = tokio::time::timeout(Duration::from_millis(10), store.add(task("x"))).await;
+    }
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+    heals(&store).await;
+    assert!(
+        tokio::time::timeout(Duration::from_secs(10), open(&database)).await.is_ok(),
+        "a second instance"
+    );
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = \
+        (SELECT oid FROM pg_database WHERE datname = current_database())";
+    assert_eq!(sqlx::query_scalar::<_, i64>(locks).fetch_one(&mut other).await.unwrap(), 0);
 }
 
 #[tokio::test]
