@@ -56,7 +56,11 @@ async fn cuttable(url: &str) -> (Proxy, String) {
 }
 
 async fn heals(store: &Opened) {
-    let healed = async { while store.add(task("healed")).await.is_err() {} };
+    let healed = async {
+        while store.add(task("healed")).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
     tokio::time::timeout(Duration::from_secs(30), healed).await.expect("without a restart");
 }
 
@@ -233,6 +237,7 @@ async fn a_caller_who_goes_away_leaves_no_lock() {
     let began = tokio::time::Instant::now();
     while began.elapsed() < Duration::from_secs(2) {
         let _ = tokio::time::timeout(Duration::from_millis(10), store.add(task("x"))).await;
+        tokio::task::yield_now().await;
     }
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     heals(&store).await;
