@@ -139,11 +139,13 @@ impl http_body::Body for Whole {
         if self.late.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Some(Err(Status::deadline_exceeded("the request took too long").into())));
         }
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        if frame.is_none() && !self.inner.is_end_stream() {
-            return Poll::Ready(Some(Err(Status::aborted("the request was cut").into())));
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        let cut = || Err(Status::aborted("the request was cut").into());
+        Poll::Ready(match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+            Some(Ok(frame)) => Some(Ok(frame)),
+            None if self.inner.is_end_stream() => None,
+            // tonic would take the error of a cancelled stream for its end as well.
+            None | Some(Err(_)) => Some(cut()),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
