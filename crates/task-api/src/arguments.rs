@@ -17,7 +17,7 @@ use crate::{
 /// Every option can also be set by the environment variable beside it, or in the file of --config under its own name
 /// with underscores. A flag counts before the environment, and both before the file.
 #[derive(Debug, Parser)]
-#[command(version, subcommand_negates_reqs = true)]
+#[command(version)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,

@@ -4,6 +4,7 @@ use std::{
     fmt::Display,
     fs,
     io::{self, Write},
+    ops::RangeInclusive,
     path::Path,
     process::ExitCode,
     time::{Duration, SystemTime},
@@ -114,7 +115,7 @@ async fn ask_issuer(verifier: &Verifier, client_id: &str, report: &mut Report) {
         }
     };
     match theirs {
-        Some(theirs) => compare_clocks(began, theirs, report),
+        Some(theirs) => compare_clocks(began..=SystemTime::now(), theirs, report),
         None => ok("clock", "the issuer does not say what time it is"),
     }
     match verifier.check().await {
@@ -130,11 +131,12 @@ async fn ask_issuer(verifier: &Verifier, client_id: &str, report: &mut Report) {
     }
 }
 
-/// To the second, which is all that `Date` says.
-fn compare_clocks(ours: SystemTime, theirs: SystemTime, report: &mut Report) {
-    let (apart, direction) = match ours.duration_since(theirs) {
-        Ok(ahead) => (ahead, "ahead of"),
-        Err(error) => (error.duration(), "behind"),
+/// To the second, which is all that `Date` says. `ours` is from the question to the answer.
+fn compare_clocks(ours: RangeInclusive<SystemTime>, theirs: SystemTime, report: &mut Report) {
+    let (apart, direction) = match (ours.start().duration_since(theirs), theirs.duration_since(*ours.end())) {
+        (Ok(ahead), _) => (ahead, "ahead of"),
+        (_, Ok(behind)) => (behind, "behind"),
+        (Err(_), Err(_)) => (Duration::ZERO, "as"),
     };
     let seconds = apart.as_secs();
     if apart > CLOCK_TOLERANCE {

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use zitadel_introspect::{ClientAuth, ConfigError, Verifier};
 use zitadel_introspect_testkit::{Api, Issuer, Token};
 
-const SERVICE: &str = "zitadel.go.example.api.v3alpha.ExampleService";
+use crate::grpc::SERVICE;
 
 #[derive(Debug)]
 pub(crate) struct Demo {

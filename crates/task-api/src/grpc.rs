@@ -4,6 +4,7 @@ mod front;
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     io,
     net::TcpListener,
     sync::{Arc, LazyLock},
@@ -14,6 +15,7 @@ use axum::{Router, body::Body, middleware};
 use futures_util::StreamExt;
 use tonic::{Code, Request, Response, Status, Streaming, server::NamedService};
 use tonic_types::{ErrorDetails, StatusExt};
+use tower::Service;
 use tower_http::catch_panic::CatchPanicLayer;
 use zitadel_introspect_tonic::{Authorized, Methods, RequireAuthorizationLayer, Requirement, Verifier};
 
@@ -27,8 +29,8 @@ use crate::{
     limits::Limits,
     observe::{name_caller, observe},
     serve::{self, Speaks},
-    store::{Store, StoreError},
-    tasks::{self, ADMIN, CHUNK, MAX_BODY_BYTES},
+    store::{self, Store, StoreError},
+    tasks::{self, ADMIN, MAX_BODY_BYTES},
 };
 
 #[expect(
@@ -41,11 +43,8 @@ mod proto {
 }
 
 const DEFINITION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/example.bin"));
-const EXAMPLE: &str = "/zitadel.go.example.api.v3alpha.ExampleService/{*method}";
-const HEALTH: &str = "/grpc.health.v1.Health/{*method}";
-const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/{*method}";
-const OLDER_REFLECTION: &str = "/grpc.reflection.v1alpha.ServerReflection/{*method}";
-const SERVICE: &str = "/zitadel.go.example.api.v3alpha.ExampleService";
+/// The name of the tasks service.
+pub(crate) const SERVICE: &str = proto::example_service_server::SERVICE_NAME;
 /// A bug of ours.
 const INTERNAL: &str = "internal server error";
 const HINT: &str = "create a new task with `AddTask`";
@@ -73,23 +72,14 @@ pub async fn serve(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ExampleServiceServer<Tasks>>().await;
-    let standard = Router::new()
-        .route_service(HEALTH, health_service.max_decoding_message_size(MAX_STANDARD_BYTES))
-        .route_service(
-            REFLECTION,
-            reflection().build_v1().map_err(io::Error::other)?.max_decoding_message_size(MAX_STANDARD_BYTES),
-        )
-        .route_service(
-            OLDER_REFLECTION,
-            reflection()
-                .build_v1alpha()
-                .map_err(io::Error::other)?
-                .max_decoding_message_size(MAX_STANDARD_BYTES),
-        );
-    let example = ExampleServiceServer::new(Tasks(store)).max_decoding_message_size(MAX_BODY_BYTES);
-    let example = Router::new().route_service(EXAMPLE, example);
+    let reflection_service = reflection().build_v1().map_err(io::Error::other)?;
+    let older_reflection_service = reflection().build_v1alpha().map_err(io::Error::other)?;
+    let standard = routed(health_service.max_decoding_message_size(MAX_STANDARD_BYTES))
+        .merge(routed(reflection_service.max_decoding_message_size(MAX_STANDARD_BYTES)))
+        .merge(routed(older_reflection_service.max_decoding_message_size(MAX_STANDARD_BYTES)));
+    let example = routed(ExampleServiceServer::new(Tasks(store)).max_decoding_message_size(MAX_BODY_BYTES));
     let router = limits
-        .around(example)
+        .around(example, front::CALL_TIMEOUT)
         .merge(standard)
         .fallback(async || Status::unimplemented("unimplemented").into_http::<Body>())
         .layer(middleware::from_fn(name_caller))
@@ -101,7 +91,7 @@ pub async fn serve(
         stop.clone().await;
         // Who watches is told, and does not keep the server.
         health.set_not_serving::<ExampleServiceServer<Tasks>>().await;
-        for service in ["", ExampleServiceServer::<Tasks>::NAME] {
+        for service in ["", SERVICE] {
             let mut health = health.clone();
             health.clear_service_status(service).await;
         }
@@ -109,6 +99,20 @@ pub async fn serve(
     let serving = serve::serve(listener, router, Speaks::Grpc, stop.clone());
     tokio::join!(serving, unhealthy);
     Ok(())
+}
+
+/// A service under its name.
+fn routed<S>(service: S) -> Router
+where
+    S: NamedService
+        + Service<http::Request<Body>, Response = http::Response<tonic::body::Body>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send,
+{
+    Router::new().route_service(&format!("/{}/{{*method}}", S::NAME), service)
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -121,7 +125,7 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 
 /// What callers must have for each method; what is not named here is denied.
 fn methods() -> Methods {
-    let method = |name: &str| format!("{SERVICE}/{name}");
+    let method = |name: &str| format!("/{SERVICE}/{name}");
     Methods::new()
         .public(method("Healthz"))
         .require(method("ListTasks"), Requirement::any_caller())
@@ -149,22 +153,12 @@ impl ExampleService for Tasks {
         request: Request<ListTasksRequest>,
     ) -> Result<Response<ListTasksResponse>, Status> {
         let Authorized(caller) = Authorized::of(&request)?;
-        let (mut tasks, mut bytes, mut after) = (Vec::new(), 0, 0);
-        loop {
-            let chunk = self.0.page(after, CHUNK).await.map_err(|error| unavailable(&error))?;
-            bytes += chunk.iter().map(|kept| kept.task.len() + 8).sum::<usize>();
-            if bytes > MAX_LIST_BYTES {
-                return Err(Status::resource_exhausted(
-                    "the list is too long for one message: page over HTTP",
-                ));
-            }
-            let is_last = chunk.len() < CHUNK as usize;
-            after = chunk.last().map_or(after, |last| last.position);
-            tasks.extend(chunk.into_iter().map(|kept| kept.task));
-            if is_last {
-                break;
-            }
+        let read = store::read(self.0.as_ref(), 0, usize::MAX, MAX_LIST_BYTES).await;
+        let (kept, is_all) = read.map_err(|error| unavailable(&error))?;
+        if !is_all {
+            return Err(Status::resource_exhausted("the list is too long for one message: page over HTTP"));
         }
+        let mut tasks: Vec<_> = kept.into_iter().map(|kept| kept.task).collect();
         if caller.claims().has_role(ADMIN) {
             tasks.push(HINT.to_owned());
         }
@@ -249,8 +243,7 @@ mod tests {
                 methods.iter().map(move |method| format!("/{service}/{}", method.name()))
             })
             .collect();
-        let mut named: Vec<_> =
-            methods().names().into_iter().filter(|name| name.starts_with(SERVICE)).collect();
+        let mut named: Vec<_> = methods().names().into_iter().filter(|name| name.contains(SERVICE)).collect();
         defined.sort_unstable();
         named.sort_unstable();
         assert_eq!(named, defined);

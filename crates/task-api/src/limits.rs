@@ -16,8 +16,6 @@ use tower::{BoxError, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_s
 
 use crate::{routes::respond, tasks};
 
-/// Beyond the limits of its parts: a verdict (5 s), a body (15 s), the store (10 s).
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 /// How often clients are forgotten that have kept quiet.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -47,13 +45,17 @@ impl Limits {
         Self { at_once: Arc::new(Semaphore::new(at_once)), rate: per_second.map(limiter) }
     }
 
-    /// Puts the limits around routes.
-    pub(crate) fn around<S: Clone + Send + Sync + 'static>(&self, routes: Router<S>) -> Router<S> {
+    /// Puts the limits around routes, with a time for one request.
+    pub(crate) fn around<S: Clone + Send + Sync + 'static>(
+        &self,
+        routes: Router<S>,
+        time: Duration,
+    ) -> Router<S> {
         let bounded = ServiceBuilder::new()
             .layer(HandleErrorLayer::new(refuse))
             .load_shed()
             .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&self.at_once)))
-            .timeout(REQUEST_TIMEOUT);
+            .timeout(time);
         let routes = routes.layer(bounded);
         match &self.rate {
             Some(rate) => routes.layer(middleware::from_fn_with_state(Arc::clone(rate), limit_rate)),

@@ -1,6 +1,6 @@
 //! The routes on axum: which guard stands where.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -26,6 +26,9 @@ use crate::{
     store::Store,
     tasks::{self, BODY_TIMEOUT, MAX_BODY_BYTES},
 };
+
+/// Beyond the limits of its parts: a verdict (5 s), a body (15 s), the store (10 s).
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// What the handlers need.
 #[derive(Debug, Clone, FromRef)]
@@ -62,7 +65,7 @@ pub fn router(state: AppState, limits: &Limits) -> Router {
         .route("/docs", closed(get(async || Redirect::permanent("/docs/").into_response())))
         .route("/docs/", closed(get(async || respond(openapi::page("")))))
         .route("/docs/{*path}", closed(get(page)))
-        .merge(limits.around(guarded))
+        .merge(limits.around(guarded, REQUEST_TIMEOUT))
         .fallback(async || respond(tasks::refusal(StatusCode::NOT_FOUND)))
         .layer(middleware::from_fn(refuse_unknown_codings))
         .layer(CatchPanicLayer::custom(|_| respond(tasks::refusal(StatusCode::INTERNAL_SERVER_ERROR))))

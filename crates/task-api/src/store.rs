@@ -111,6 +111,34 @@ pub async fn probe(url: &str, password_file: Option<&Path>) -> Result<String, Op
     }
 }
 
+/// So many tasks are read at first, when nothing is known of their length, and at most.
+const FIRST: usize = 32;
+const MOST: usize = 1024;
+
+/// The tasks behind a position, until there are `tasks` of them or they weigh `bytes` or a little more; and whether
+/// these are all that there are.
+pub(crate) async fn read(
+    store: &dyn Store,
+    after: i64,
+    tasks: usize,
+    bytes: usize,
+) -> Result<(Vec<Kept>, bool), StoreError> {
+    let (mut kept, mut weight) = (Vec::<Kept>::new(), 0);
+    loop {
+        // As many as fit into what is left, if they are like those before.
+        let fitting = ((bytes - weight) * kept.len()).checked_div(weight).unwrap_or(FIRST);
+        let wanted = fitting.clamp(1, MOST).min(tasks - kept.len());
+        let position = kept.last().map_or(after, |last| last.position);
+        let page = store.page(position, u32::try_from(wanted).unwrap_or(u32::MAX)).await?;
+        let is_all = page.len() < wanted;
+        weight += page.iter().map(|kept| kept.task.len()).sum::<usize>();
+        kept.extend(page);
+        if is_all || kept.len() >= tasks || weight >= bytes {
+            return Ok((kept, is_all));
+        }
+    }
+}
+
 enum Kind {
     Sqlite,
     Postgres,

@@ -19,7 +19,7 @@ use crate::{
     form::{NoTask, read_task},
     page::{Page, PageError},
     readiness::Readiness,
-    store::{Kept, NewTask, Store, StoreError},
+    store::{self, Kept, NewTask, Store, StoreError},
 };
 
 /// The longest body that is read, in bytes.
@@ -30,10 +30,8 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// The role that adds tasks.
 pub(crate) const ADMIN: &str = "admin";
 const HINT: &str = "create a new task on /api/add-task";
-/// So many tasks of a list are read at once, and fewer where they are long.
-pub(crate) const CHUNK: u32 = 128;
-const SMALLEST_CHUNK: u32 = 4;
-/// What a chunk of a long list should weigh.
+/// What of a long list is in memory at once: so many tasks, and about so many bytes.
+const CHUNK: usize = 128;
 const CHUNK_BYTES: usize = 256 * 1024;
 /// Long lists that are under way at once.
 static LONG_LISTS: Semaphore = Semaphore::const_new(64);
@@ -107,11 +105,11 @@ pub(crate) fn by(caller: &Caller, task: String) -> NewTask {
 
 async fn all(store: &Arc<dyn Store>, caller: &Caller) -> Response<Body> {
     let hint = caller.claims().has_role(ADMIN).then(|| HINT.to_owned());
-    let first = match store.page(0, CHUNK).await {
+    let (first, is_all) = match store::read(store.as_ref(), 0, CHUNK, CHUNK_BYTES).await {
         Ok(first) => first,
         Err(error) => return no_store(&error),
     };
-    if first.len() < CHUNK as usize {
+    if is_all {
         let tasks = first.into_iter().map(|kept| kept.task).chain(hint).collect();
         return private(json(StatusCode::OK, &Tasks { tasks }));
     }
@@ -123,13 +121,6 @@ async fn all(store: &Arc<dyn Store>, caller: &Caller) -> Response<Body> {
     private(response)
 }
 
-/// How many tasks to read next, by the weight of the last ones.
-fn next_chunk(last: &[Kept]) -> u32 {
-    let bytes: usize = last.iter().map(|kept| kept.task.len()).sum();
-    let fitting = CHUNK_BYTES * last.len() / bytes.max(1);
-    u32::try_from(fitting).unwrap_or(CHUNK).clamp(SMALLEST_CHUNK, CHUNK)
-}
-
 /// One chunk after the other, each when the client has taken the one before.
 fn long_list(
     store: Arc<dyn Store>,
@@ -137,21 +128,19 @@ fn long_list(
     hint: Option<String>,
     permit: SemaphorePermit<'static>,
 ) -> BoxStream<'static, io::Result<Bytes>> {
-    let chunks = stream::unfold(Some((first, CHUNK, store)), |state| async move {
-        let (chunk, wanted, store) = state?;
-        let position = chunk.last().map(|kept| kept.position);
-        let next = match position.filter(|_| chunk.len() >= wanted as usize) {
-            Some(position) => match store.page(position, next_chunk(&chunk)).await {
-                Ok(next) => Some((next, next_chunk(&chunk), store)),
-                Err(error) => {
-                    log(&error);
-                    // The status has been sent: a list that is cut short must not look whole.
-                    return Some((Err(io::Error::other("task store")), None));
-                }
-            },
-            None => None,
+    let chunks = stream::unfold(Some((first, false, store)), |state| async move {
+        let (chunk, is_last, store) = state?;
+        let Some(position) = chunk.last().map(|kept| kept.position).filter(|_| !is_last) else {
+            return Some((Ok(chunk), None));
         };
-        Some((Ok(chunk), next))
+        match store::read(store.as_ref(), position, CHUNK, CHUNK_BYTES).await {
+            Ok((next, is_last)) => Some((Ok(chunk), Some((next, is_last, store)))),
+            Err(error) => {
+                log(&error);
+                // The status has been sent: a list that is cut short must not look whole.
+                Some((Err(io::Error::other("task store")), None))
+            }
+        }
     });
     let mut separator = "";
     let texts = chunks.map(move |chunk| {
@@ -176,31 +165,14 @@ fn long_list(
 
 async fn one_page(store: &dyn Store, page: &Page) -> Response<Body> {
     let limit = page.limit as usize;
-    let (mut kept, mut bytes) = (Vec::<Kept>::new(), 0);
-    loop {
-        let after = kept.last().map_or(page.after, |last| last.position);
-        // One more than asked for says whether there is a further page.
-        let fitting = if kept.is_empty() { SMALLEST_CHUNK * 4 } else { next_chunk(&kept) };
-        let wanted = u32::try_from(limit + 1 - kept.len()).unwrap_or(CHUNK).min(fitting);
-        let chunk = match store.page(after, wanted).await {
-            Ok(chunk) => chunk,
-            Err(error) => return no_store(&error),
-        };
-        let is_last = chunk.len() < wanted as usize;
-        bytes += chunk.iter().map(|kept| kept.task.len()).sum::<usize>();
-        kept.extend(chunk);
-        if is_last {
-            return page_of(kept, None);
-        }
-        if kept.len() > limit || bytes >= PAGE_BYTES {
-            kept.truncate(limit);
-            let link = kept.last().map(|last| page.next(last.position));
-            return page_of(kept, link);
-        }
-    }
-}
-
-fn page_of(kept: Vec<Kept>, link: Option<String>) -> Response<Body> {
+    // One more than asked for says whether there is a further page.
+    let (mut kept, is_all) = match store::read(store, page.after, limit + 1, PAGE_BYTES).await {
+        Ok(read) => read,
+        Err(error) => return no_store(&error),
+    };
+    let has_more = kept.len() > limit || !is_all;
+    kept.truncate(limit);
+    let link = kept.last().filter(|_| has_more).map(|last| page.next(last.position));
     let tasks = kept.into_iter().map(|kept| kept.task).collect();
     let mut response = private(json(StatusCode::OK, &Tasks { tasks }));
     if let Some(link) = link.and_then(|link| HeaderValue::try_from(link).ok()) {

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// For a whole call; a client may ask for less.
-const CALL_TIMEOUT: Duration = Duration::from_mins(1);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_mins(1);
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -41,7 +41,7 @@ pub(super) async fn receive(request: Request, next: Next) -> Response {
         return refused;
     }
     let call = request.extensions().get::<Calls>().map(Calls::begin);
-    let is_ours = request.uri().path().starts_with(SERVICE);
+    let is_ours = request.uri().path().trim_start_matches('/').starts_with(SERVICE);
     let time = deadline(request.headers()).map_or(CALL_TIMEOUT, |asked| asked.min(CALL_TIMEOUT));
     let is_stream = !is_ours || request.uri().path().ends_with("/AddTasks");
     let body_time = if is_stream { CALL_TIMEOUT } else { BODY_TIMEOUT };
@@ -155,7 +155,57 @@ impl http_body::Body for Whole {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::{FutureExt, StreamExt, stream};
+    use http_body_util::{BodyStream, StreamBody};
+
     use super::*;
+
+    /// What comes of a body with these frames, which has ended or was cut.
+    fn read(frames: Vec<Result<Bytes, Status>>, has_ended: bool) -> Vec<Result<Bytes, Code>> {
+        struct Inner<B>(B, bool);
+        impl<B: http_body::Body + Unpin> http_body::Body for Inner<B> {
+            type Data = B::Data;
+            type Error = B::Error;
+            fn poll_frame(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+                Pin::new(&mut self.0).poll_frame(cx)
+            }
+            fn is_end_stream(&self) -> bool {
+                self.1
+            }
+        }
+        let frames = stream::iter(frames).map(|frame| frame.map(Frame::data));
+        let inner = Body::new(Inner(StreamBody::new(frames), has_ended));
+        let whole = Whole { inner, late: Box::pin(sleep(BODY_TIMEOUT)) };
+        let code = |error: Box<dyn std::error::Error + Send + Sync>| {
+            error.downcast::<Status>().expect("a status of ours").code()
+        };
+        let frames = BodyStream::new(whole)
+            .map(|frame| frame.map(|frame| frame.into_data().unwrap_or_default()).map_err(code));
+        // What has failed may be asked again, and fails again.
+        frames.take(2).collect().now_or_never().expect("nothing is awaited")
+    }
+
+    #[tokio::test]
+    async fn a_body_that_was_cut_is_none_that_has_ended() {
+        let data = Bytes::from_static(b"a");
+        assert_eq!(read(vec![Ok(data.clone())], true), [Ok(data.clone())]);
+        assert_eq!(read(vec![Ok(data.clone())], false), [Ok(data), Err(Code::Aborted)]);
+        for error in [Status::cancelled(""), Status::internal("")] {
+            let read = read(vec![Err(error)], true);
+            assert_eq!(read[0], Err(Code::Aborted));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_takes_too_long_is_told() {
+        let inner = Body::from_stream(stream::pending::<Result<Bytes, Status>>());
+        let mut whole = BodyStream::new(Whole { inner, late: Box::pin(sleep(BODY_TIMEOUT)) });
+        let error = whole.next().await.unwrap().unwrap_err();
+        assert_eq!(error.downcast::<Status>().unwrap().code(), Code::DeadlineExceeded);
+    }
 
     #[test]
     fn a_deadline_is_digits_and_a_unit() {

@@ -212,9 +212,7 @@ impl FileWriter {
         let connection = self.connection.as_mut().map(|(_, connection)| connection);
         connection.ok_or(StoreError::Closed)
     }
-}
 
-impl FileWriter {
     /// What was written to files that have lost their names is lost with them.
     fn still_there(&mut self) -> Result<(), StoreError> {
         let file = self.file.id().map_err(|_| StoreError::Moved)?;

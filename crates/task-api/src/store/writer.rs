@@ -1,9 +1,9 @@
 //! Group commit: whatever waits to be kept goes to disk together, by one writer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::timeout,
 };
 
@@ -12,6 +12,8 @@ use super::{NewTask, StoreError};
 /// Tasks that wait to be kept. Beyond that the caller is told to come back.
 const QUEUE: usize = 1024;
 const BATCH: usize = 256;
+/// What they may weigh together.
+const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// For one batch, and for one caller.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(8);
 const ADD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,11 +29,14 @@ pub(super) trait Commit: Send + 'static {
 }
 
 #[derive(Debug)]
-pub(super) struct Writer(mpsc::Sender<Command>);
+pub(super) struct Writer {
+    queue: mpsc::Sender<Command>,
+    bytes: Arc<Semaphore>,
+}
 
 #[derive(Debug)]
 enum Command {
-    Add { tasks: Vec<NewTask>, kept: oneshot::Sender<Result<(), StoreError>> },
+    Add { tasks: Vec<NewTask>, kept: oneshot::Sender<Result<(), StoreError>>, weight: OwnedSemaphorePermit },
     Close { closed: oneshot::Sender<()> },
 }
 
@@ -39,12 +44,16 @@ impl Writer {
     pub(super) fn start(commit: impl Commit) -> Self {
         let (sender, commands) = mpsc::channel(QUEUE);
         tokio::spawn(write(commit, commands));
-        Self(sender)
+        Self { queue: sender, bytes: Arc::new(Semaphore::new(QUEUE_BYTES)) }
     }
 
     pub(super) async fn add(&self, tasks: Vec<NewTask>) -> Result<(), StoreError> {
+        let weight: usize = tasks.iter().map(|new| new.task.len()).sum();
+        let weight = u32::try_from(weight).map_err(|_| StoreError::Overloaded)?;
+        let weight = Arc::clone(&self.bytes).try_acquire_many_owned(weight);
+        let weight = weight.map_err(|_| StoreError::Overloaded)?;
         let (kept, outcome) = oneshot::channel();
-        self.0.try_send(Command::Add { tasks, kept }).map_err(|error| match error {
+        self.queue.try_send(Command::Add { tasks, kept, weight }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
         })?;
@@ -54,7 +63,7 @@ impl Writer {
 
     pub(super) async fn close(&self) {
         let (closed, done) = oneshot::channel();
-        if self.0.send(Command::Close { closed }).await.is_ok() {
+        if self.queue.send(Command::Close { closed }).await.is_ok() {
             let _ = done.await;
         }
     }
@@ -69,9 +78,9 @@ async fn write(mut commit: impl Commit, mut commands: mpsc::Receiver<Command>) {
             match command {
                 // Who has gone, or was told 503 already, may come again: nothing is to be kept twice.
                 Command::Add { kept, .. } if kept.is_closed() => {}
-                Command::Add { tasks, kept } => {
+                Command::Add { tasks, kept, weight } => {
                     all.extend(tasks);
-                    waiting.push(kept);
+                    waiting.push((kept, weight));
                 }
                 Command::Close { closed: done } => closed = Some(done),
             }
@@ -84,7 +93,7 @@ async fn write(mut commit: impl Commit, mut commands: mpsc::Receiver<Command>) {
         if outcome.is_err() {
             commit.abandon();
         }
-        for kept in waiting {
+        for (kept, _weight) in waiting {
             let _ = kept.send(outcome.clone());
         }
     }

@@ -76,6 +76,7 @@ async fn kill_and_count(subject: &Subject, rounds: usize, long: usize) -> usize 
         if round < long {
             within(counted.wait_for(|count| *count >= 1000)).await.unwrap();
         }
+        // Not a wait for anything: the kill comes at any moment, not only at those that have an event.
         let moment = RandomState::new().hash_one(round) % 120;
         tokio::time::sleep(Duration::from_millis(moment)).await;
         server.child.kill().await.unwrap();

@@ -216,7 +216,8 @@ async fn a_stream_that_was_cut_is_no_stream_that_has_ended() {
     for number in 0..200 {
         // hyper takes few resets on one connection.
         let stream = tokio::net::TcpStream::connect(&world.address).await.unwrap();
-        let (calls, connection) = h2::client::handshake(stream).await.unwrap();
+        let (calls, mut connection) = h2::client::handshake(stream).await.unwrap();
+        let mut pings = connection.ping_pong().unwrap();
         tokio::spawn(connection);
         let mut calls = calls.ready().await.unwrap();
         let request = http::Request::post(format!("http://{}/{SERVICE}/AddTasks", world.address))
@@ -226,8 +227,10 @@ async fn a_stream_that_was_cut_is_no_stream_that_has_ended() {
             .unwrap();
         let (answer, mut body) = calls.send_request(request, false).unwrap();
         body.send_data(message("cut"), false).unwrap();
-        // A reset takes with it what was not sent yet.
-        tokio::time::sleep(Duration::from_millis(if number % 2 == 0 { 4 } else { 20 })).await;
+        // A reset takes with it what was not sent yet: the server must have had the message.
+        for _ in 0..=number % 5 {
+            pings.ping(h2::Ping::opaque()).await.unwrap();
+        }
         body.send_reset(h2::Reason::CANCEL);
         assert!(within(answer).await.is_err());
     }

@@ -45,6 +45,28 @@ async fn numbers_are_served_on_an_address_of_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn readiness_names_database_issuer_and_breaker() {
+    let tasks = tasks_with(&[]).await;
+    let says = async |missing: &str| {
+        let body = format!("{{\"ready\":{},\"missing\":[{missing}]}}", missing.is_empty());
+        within(async { while request(tasks.server.address, "GET /readyz", &[]).await.body != body {} }).await;
+    };
+    says("").await;
+    let (file, moved) = (tasks.folder.path().join("tasks.db"), tasks.folder.path().join("moved.db"));
+    fs::rename(&file, &moved).unwrap();
+    says("\"database\"").await;
+    fs::rename(&moved, &file).unwrap();
+    says("").await;
+    tasks.issuer.stop().await;
+    for number in 0..6 {
+        tasks.get("/api/tasks", &format!("token-{number}")).await;
+    }
+    says("\"issuer\",\"breaker\"").await;
+    tasks.issuer.resume().await;
+    says("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_line_says_whose_request_was_answered() {
     let subject = Subject { binary: binary(), postgres: None };
     let (issuer, project, _api, folder) = Tasks::issuer().await;
