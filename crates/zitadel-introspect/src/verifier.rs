@@ -2,8 +2,10 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     pin::pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -231,7 +233,12 @@ impl Verifier {
     /// Each question has its time-out; several in a row, as before a denial, have one together.
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, AuthError>>) -> Result<T, AuthError> {
         let Some(verdicts) = self.0.source.verdicts() else { return work.await };
-        match select(pin!(work), verdicts.timer()).await {
+        let mut work = pin!(work);
+        // What is settled at once, as a JWT that is read here, needs no timer.
+        if let Poll::Ready(outcome) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+            return outcome;
+        }
+        match select(work, verdicts.timer()).await {
             Either::Left((outcome, _)) => outcome,
             Either::Right(_) => Err(self.refuse(Reason::Unavailable(IssuerError::TimedOut), None)),
         }
