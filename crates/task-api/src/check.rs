@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use zitadel_introspect::{Caller, ClientAuth, Issuer, Reason, Requirement, Suspicion, Verifier};
+use zitadel_introspect::{Caller, ClientAuth, Issuer, Reason, Requirement, Verifier};
 
 use crate::{settings::Settings, start::BAD_CONFIGURATION, store};
 
@@ -65,8 +65,8 @@ pub(crate) async fn run(settings: &Settings, token_file: Option<&Path>) -> ExitC
             report.skipped("token", "needs a domain and a key");
             true
         }
-        (Some(path), Some((verifier, client_id))) => match fs::read_to_string(path) {
-            Ok(token) => explain(verifier, client_id, token.trim()).await,
+        (Some(path), Some((verifier, _))) => match fs::read_to_string(path) {
+            Ok(token) => explain(verifier, token.trim()).await,
             Err(error) => {
                 let path = path.display();
                 report.failed("token", format_args!("--token-file: {path} cannot be read ({error})"));
@@ -152,7 +152,7 @@ fn compare_clocks(ours: RangeInclusive<SystemTime>, theirs: SystemTime, report: 
 }
 
 /// Says whose token it is, or why it may be refused; whether it is active.
-async fn explain(verifier: &Verifier, client_id: &str, token: &str) -> bool {
+async fn explain(verifier: &Verifier, token: &str) -> bool {
     let header = format!("Bearer {token}");
     match verifier.authorize([header.as_bytes()], &Requirement::any_caller()).await {
         Ok(caller) => {
@@ -168,7 +168,7 @@ async fn explain(verifier: &Verifier, client_id: &str, token: &str) -> bool {
                 reason => print(&format!("token   refused   {reason}")),
             }
             if !matches!(error.reason(), Reason::Unavailable(_)) {
-                for suspicion in Suspicion::of(token, verifier.issuer(), client_id) {
+                for suspicion in verifier.suspect(token) {
                     print(&format!("        perhaps   {suspicion}"));
                 }
             }

@@ -12,7 +12,7 @@ use http::Uri;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    Algorithm, Endpoint, Event, Fault, Held, Organization, Project, User,
+    Algorithm, Endpoint, Event, Fault, Held, Organization, Project, Request, User,
     events::Target,
     faults::Kind,
     keys::{SigningKey, random_text},
@@ -161,12 +161,26 @@ impl Issuer {
     /// How many introspections were asked so far.
     #[must_use]
     pub fn introspections(&self) -> usize {
-        self.requests(Endpoint::Introspection)
+        self.request_count(Endpoint::Introspection)
+    }
+
+    /// The requests so far, in order; of more than 1,000 the newest. So a test can assert what was sent, and what was
+    /// not:
+    ///
+    /// ```
+    /// # use zitadel_introspect_testkit::Issuer;
+    /// # fn example(issuer: &Issuer) {
+    /// assert!(issuer.requests().iter().all(|request| request.header("cookie").is_none()));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.requests()
     }
 
     /// How many requests an endpoint has had so far.
     #[must_use]
-    pub fn requests(&self, endpoint: Endpoint) -> usize {
+    pub fn request_count(&self, endpoint: Endpoint) -> usize {
         self.shared.counts().borrow().get(&endpoint).copied().unwrap_or_default()
     }
 
@@ -259,6 +273,12 @@ impl Issuer {
     pub fn forge(&self, header: &serde_json::Value, claims: &serde_json::Value) -> String {
         let key = self.shared.change(State::signing_key);
         key.sign_parts(header, claims)
+    }
+
+    /// As [`forge`](Self::forge), from the text of header and claims: also for what no JSON library writes.
+    #[must_use]
+    pub fn forge_text(&self, header: &str, claims: &str) -> String {
+        self.shared.change(State::signing_key).sign_text(header, claims)
     }
 
     /// The id of the key that signs now.

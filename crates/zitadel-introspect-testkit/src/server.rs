@@ -27,6 +27,7 @@ use crate::{
     events::{Event, Target, deliver},
     faults::Kind,
     form::Form,
+    request::Request as Kept,
     shared::Shared,
 };
 
@@ -200,6 +201,7 @@ async fn read(request: Request<Incoming>, shared: &Shared) -> Result<Question, A
     let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
     let body =
         body.map_err(|_| Answer::oauth_error("invalid_request", Some("error parsing form")))?.to_bytes();
+    shared.keep(Kept::new(endpoint, &head, &body));
     let is_form = header_text(&head.headers, "content-type")
         .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
     let body = std::str::from_utf8(&body).ok().filter(|_| is_form);

@@ -14,6 +14,7 @@ use crate::{
     events::Target,
     faults::{Fault, Faults, Kind},
     model::State,
+    request::{Request, Requests},
     server::{Delivery, header_text},
 };
 
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     target: Mutex<Option<Target>>,
     deliveries: mpsc::UnboundedSender<Delivery>,
     counts: watch::Sender<BTreeMap<Endpoint, usize>>,
+    requests: Mutex<Requests>,
     scheme: &'static str,
     hosts: Vec<String>,
 }
@@ -40,6 +42,7 @@ impl Shared {
             target: Mutex::default(),
             deliveries,
             counts: watch::Sender::new(BTreeMap::new()),
+            requests: Mutex::default(),
             scheme,
             hosts,
         })
@@ -76,6 +79,14 @@ impl Shared {
 
     pub(crate) fn count(&self, endpoint: Endpoint) {
         self.counts.send_modify(|counts| *counts.entry(endpoint).or_default() += 1);
+    }
+
+    pub(crate) fn keep(&self, request: Request) {
+        lock(&self.requests).keep(request);
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        lock(&self.requests).all()
     }
 
     pub(crate) fn counts(&self) -> watch::Receiver<BTreeMap<Endpoint, usize>> {

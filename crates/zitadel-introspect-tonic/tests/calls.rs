@@ -6,10 +6,7 @@ use std::{
     convert::Infallible,
     fmt::Write,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
@@ -29,6 +26,7 @@ use tonic_prost::ProstCodec;
 use tonic_types::StatusExt;
 use tower::service_fn;
 use tower_service::Service;
+use zitadel_introspect::TestClock;
 use zitadel_introspect_testkit::{Issuer, Project};
 use zitadel_introspect_tonic::{
     Authorized, ClientAuth, Methods, RequireAuthorizationLayer, Requirement, Verifier, while_authorized,
@@ -108,7 +106,7 @@ struct World {
     issuer: Issuer,
     project: Project,
     verifier: Verifier,
-    ahead: Arc<AtomicI64>,
+    clock: TestClock,
     channel: Channel,
     address: SocketAddr,
 }
@@ -119,9 +117,9 @@ impl World {
         let project = issuer.project("calls");
         project.add_roles(["admin"]);
         let auth = ClientAuth::key_json(&project.api("api").key_json()).unwrap();
-        let ahead = Arc::new(AtomicI64::new(0));
+        let clock = TestClock::new();
         let name = zitadel_introspect_tonic::Issuer::parse(&issuer.url()).unwrap();
-        let verifier = Verifier::builder(name, auth).clock_ahead(Arc::clone(&ahead)).build().unwrap();
+        let verifier = Verifier::builder(name, auth).clock(&clock).build().unwrap();
         let methods = KINDS.into_iter().fold(Methods::new(), |methods, kind| {
             methods.require(format!("/test.Calls/{kind}"), Requirement::role("admin"))
         });
@@ -133,7 +131,7 @@ impl World {
         let server = Server::builder().layer(layer).add_service(Calls);
         tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        Self { issuer, project, verifier, ahead, channel, address }
+        Self { issuer, project, verifier, clock, channel, address }
     }
 
     fn token(&self, roles: &[&str]) -> String {
@@ -146,7 +144,7 @@ impl World {
 
     fn advance(&self, seconds: u64) {
         self.issuer.advance(Duration::from_secs(seconds));
-        self.ahead.fetch_add(i64::try_from(seconds).unwrap() * 1000, Ordering::SeqCst);
+        self.clock.advance(Duration::from_secs(seconds));
     }
 
     async fn client(&self) -> Client<Channel> {

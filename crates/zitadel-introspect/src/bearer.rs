@@ -2,23 +2,18 @@
 
 use std::{fmt, sync::Arc};
 
-use zeroize::Zeroize;
-
 use crate::error::Reason;
 
 /// The longest token that is taken, in bytes.
-const MAX_TOKEN_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// What the caller presents: an opaque token, a JWT or a personal access token.
 ///
-/// Always a well-formed `b64token` of RFC 6750 of at most 16 KiB; compared whole and exactly. Cheap to
-/// clone. The bytes are wiped when the last clone is dropped, and never printed.
+/// Always a well-formed `b64token` of RFC 6750 of at most 16 KiB; compared whole and exactly. Cheap to clone. Never
+/// printed. Not wiped from memory: the same bytes stand in buffers of the server, of TLS and of the HTTP client, which
+/// nobody wipes.
 #[derive(Clone)]
-pub struct AccessToken {
-    /// In words, not bytes: wiping is a write for each, and this code runs at each request.
-    words: Arc<[u64]>,
-    length: usize,
-}
+pub struct AccessToken(Arc<[u8]>);
 
 impl AccessToken {
     /// Takes the token from all `Authorization` fields of a request.
@@ -45,52 +40,38 @@ impl AccessToken {
         }
         let token = trim_spaces_start(rest);
         let separated = token.len() < rest.len();
-        if separated && token.len() <= MAX_TOKEN_BYTES && is_b64token(token) {
-            Ok(Self::new(token))
+        if token.len() > MAX_TOKEN_BYTES {
+            Err(Reason::TokenTooLong)
+        } else if separated && is_b64token(token) {
+            Ok(Self(token.into()))
         } else {
             Err(Reason::MalformedToken)
         }
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.words)[..self.length]
+        &self.0
     }
 
-    fn new(token: &[u8]) -> Self {
-        let (whole, rest) = token.as_chunks::<8>();
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        let last = (!rest.is_empty()).then_some(u64::from_ne_bytes(last));
-        let mut words: Arc<[u64]> = std::iter::repeat_n(0, token.len().div_ceil(8)).collect();
-        if let Some(own) = Arc::get_mut(&mut words) {
-            for (word, chunk) in own.iter_mut().zip(whole) {
-                *word = u64::from_ne_bytes(*chunk);
-            }
-            if let (Some(word), Some(last)) = (own.last_mut(), last) {
-                *word = last;
-            }
+    /// The token from its text alone, without a scheme before it.
+    pub(crate) fn from_text(text: &str) -> Result<Self, Reason> {
+        let token = text.as_bytes();
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Reason::TokenTooLong);
         }
-        Self { words, length: token.len() }
+        is_b64token(token).then(|| Self(token.into())).ok_or(Reason::MalformedToken)
     }
 
     /// A token that no issuer ever gave out, to ask about when only the asking matters.
     pub(crate) fn never_issued() -> Self {
         let (left, right) = (crate::random::u64(), crate::random::u64());
-        Self::new(format!("check-{left:016x}{right:016x}").as_bytes())
+        Self(format!("check-{left:016x}{right:016x}").as_bytes().into())
     }
 }
 
 impl fmt::Debug for AccessToken {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("AccessToken([redacted])")
-    }
-}
-
-impl Drop for AccessToken {
-    fn drop(&mut self) {
-        if let Some(words) = Arc::get_mut(&mut self.words) {
-            words.zeroize();
-        }
     }
 }
 
@@ -173,7 +154,7 @@ mod tests {
     fn a_token_of_the_limit_passes_and_one_byte_more_does_not() {
         let field = |length| [b"Bearer ".as_slice(), &vec![b'a'; length]].concat();
         assert_eq!(read(&field(MAX_TOKEN_BYTES)).unwrap().len(), MAX_TOKEN_BYTES);
-        assert!(matches!(read(&field(MAX_TOKEN_BYTES + 1)), Err(Reason::MalformedToken)));
+        assert!(matches!(read(&field(MAX_TOKEN_BYTES + 1)), Err(Reason::TokenTooLong)));
     }
 
     #[test]

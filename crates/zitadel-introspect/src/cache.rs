@@ -1,8 +1,8 @@
 //! Verdicts that we hold already.
 //!
 //! Good and bad ones apart, so that unknown tokens cannot push out good ones. The keys are digests of the
-//! token and the verifier's identity: no token stays in memory. When a verdict is too old is decided here,
-//! against the verifier's clock; the cache crate only bounds how many there are.
+//! token: no token stays in memory. When a verdict is too old is decided here, against the verifier's clock; the cache
+//! crate bounds how many there are and what they weigh in bytes.
 
 use std::{
     hash::{BuildHasherDefault, Hash, Hasher},
@@ -13,12 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
-use quick_cache::{UnitWeighter, sync::DefaultLifecycle};
+use aws_lc_rs::digest::{SHA256, digest};
+use quick_cache::{Weighter, sync::DefaultLifecycle};
 
 use crate::{bearer::AccessToken, claims::Claims, clock::Now, error::InvalidToken, names::OrganizationId};
 
-/// SHA-256 over the verifier's identity and the whole token.
+/// SHA-256 over the whole token. Each verifier has a cache of its own, so that nothing else needs to be in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key([u8; 32]);
 
@@ -31,8 +31,8 @@ pub(crate) struct Held {
     /// Made by reading the token ourselves: it says nothing about revocation.
     pub(crate) is_local: bool,
     pub(crate) claims: Claims,
-    /// When the issuer was last asked because a requirement was not met.
-    denial_asked_at: Mutex<Option<Instant>>,
+    /// Up to when questions because of a denial are paid for.
+    denials_paid_until: Mutex<Option<Instant>>,
     renewing: AtomicBool,
 }
 
@@ -49,24 +49,36 @@ struct Bad {
     asked_at: Instant,
 }
 
-/// How long verdicts are held, and how many.
+/// How long verdicts are held, how many, and how large they may be together.
 #[derive(Debug, Clone)]
 pub(crate) struct CacheSettings {
     pub(crate) ttl: Duration,
     pub(crate) capacity: usize,
+    pub(crate) bytes: usize,
     pub(crate) negative_ttl: Duration,
     pub(crate) negative_capacity: usize,
+    /// JWTs are read locally: what must not be is remembered.
+    pub(crate) distrusts: bool,
 }
 
 pub(crate) struct Cache {
-    identity: [u8; 32],
     settings: CacheSettings,
     good: Bounded<Arc<Held>>,
     bad: Bounded<Bad>,
-    /// Tokens that must not be read locally any more: bounded apart, so that bad ones cannot push them out.
-    distrusted: Bounded<()>,
+    /// Tokens that must not be read locally any more, with the second of their end: bounded apart, so that bad ones
+    /// cannot push them out.
+    distrusted: Bounded<i64>,
     evicted_at: Mutex<Option<Instant>>,
 }
+
+/// A denied token may have the issuer asked so often in quick succession.
+const DENIAL_BURST: u32 = 5;
+/// What an entry takes beside its value.
+const OVERHEAD_BYTES: usize = 128;
+/// The most that a bad verdict or a distrusted token takes: a user id is short.
+const BAD_BYTES: usize = 512;
+/// A verdict stays so much longer than it may serve: a token that was good and turns inactive is asked about once more.
+const KEPT_BEYOND: Duration = Duration::from_secs(60);
 
 /// What the cache knows of a token.
 pub(crate) enum Known {
@@ -83,13 +95,8 @@ pub(crate) enum Evict<'a> {
     Organization(&'a OrganizationId),
 }
 
-type Bounded<V> = quick_cache::sync::Cache<
-    Key,
-    V,
-    UnitWeighter,
-    BuildHasherDefault<DigestHasher>,
-    DefaultLifecycle<Key, V>,
->;
+type Bounded<V> =
+    quick_cache::sync::Cache<Key, V, Weight, BuildHasherDefault<DigestHasher>, DefaultLifecycle<Key, V>>;
 
 impl Refused {
     pub(crate) fn of(claims: &Claims, reason: InvalidToken) -> Self {
@@ -105,8 +112,8 @@ impl From<InvalidToken> for Refused {
 
 impl Held {
     pub(crate) fn new(claims: Claims, asked_at: Instant, is_local: bool) -> Self {
-        let (denial_asked_at, renewing) = (Mutex::new(None), AtomicBool::new(false));
-        Self { asked_at, is_local, claims, denial_asked_at, renewing }
+        let (denials_paid_until, renewing) = (Mutex::new(None), AtomicBool::new(false));
+        Self { asked_at, is_local, claims, denials_paid_until, renewing }
     }
 
     pub(crate) fn age(&self, now: Instant) -> Duration {
@@ -123,12 +130,14 @@ impl Held {
         max_age.is_none_or(|max_age| !self.is_local && self.age(now) <= max_age)
     }
 
-    /// Whether the issuer may be asked because of a denial: once in each interval.
+    /// Whether the issuer may be asked because of a denial: several times in quick succession, and once in each interval
+    /// in the long run. Each question pays for an interval; a few may be paid ahead.
     pub(crate) fn claim_denial_question(&self, interval: Duration, now: Instant) -> bool {
-        let mut asked_at = self.denial_asked_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = asked_at.is_none_or(|before| now.saturating_duration_since(before) >= interval);
+        let mut paid_until = self.denials_paid_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = paid_until.map_or(now, |until| until.max(now));
+        let may = from.saturating_duration_since(now) <= interval * (DENIAL_BURST - 1);
         if may {
-            *asked_at = Some(now);
+            *paid_until = from.checked_add(interval);
         }
         may
     }
@@ -144,57 +153,43 @@ impl Held {
     }
 
     fn inherit(&self, before: &Self) {
-        let asked_at = *before.denial_asked_at.lock().unwrap_or_else(PoisonError::into_inner);
-        *self.denial_asked_at.lock().unwrap_or_else(PoisonError::into_inner) = asked_at;
+        let paid_until = *before.denials_paid_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.denials_paid_until.lock().unwrap_or_else(PoisonError::into_inner) = paid_until;
     }
 
-    fn is_of(&self, what: &Evict<'_>) -> bool {
+    /// What the issuer did not tell may be what is looked for.
+    fn may_be_of(&self, what: &Evict<'_>) -> bool {
         match what {
             Evict::TokenId(id) => {
                 let own = self.claims.token_id();
-                own.is_some_and(|own| {
+                own.is_none_or(|own| {
                     own == *id || own.split_once("-at_").is_some_and(|(session, _)| session == *id)
                 })
             }
-            Evict::User(id) => self.claims.subject() == Some(*id),
-            Evict::Organization(id) => self.claims.is_of_organization(id.as_str()),
+            Evict::User(id) => self.claims.subject().is_none_or(|own| own == *id),
+            Evict::Organization(id) => self.claims.may_be_of_organization(id.as_str()),
         }
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() - size_of::<Claims>() + self.claims.size() + OVERHEAD_BYTES
     }
 }
 
 impl Cache {
-    pub(crate) fn new(identity: &str, settings: CacheSettings) -> Self {
+    pub(crate) fn new(settings: CacheSettings) -> Self {
         Self {
-            identity: bytes_of(&digest(&SHA256, identity.as_bytes())),
-            good: bounded(settings.capacity),
-            bad: bounded(settings.negative_capacity),
-            distrusted: bounded(settings.capacity),
+            good: bounded(settings.capacity, settings.bytes),
+            bad: bounded(settings.negative_capacity, settings.negative_capacity.saturating_mul(BAD_BYTES)),
+            distrusted: bounded(settings.capacity, settings.capacity.saturating_mul(BAD_BYTES)),
             evicted_at: Mutex::new(None),
             settings,
         }
     }
 
-    pub(crate) fn key(&self, token: &AccessToken) -> Key {
-        // In one piece on the stack: much cheaper than a context, and most tokens are short.
-        let digest = match token.as_bytes().len() {
-            0..=480 => self.digest::<512>(token),
-            481..=2016 => self.digest::<2048>(token),
-            _ => {
-                let mut context = Context::new(&SHA256);
-                context.update(&self.identity);
-                context.update(token.as_bytes());
-                context.finish()
-            }
-        };
-        Key(bytes_of(&digest))
-    }
-
-    fn digest<const STACK: usize>(&self, token: &AccessToken) -> Digest {
-        let (identity, token) = (&self.identity, token.as_bytes());
-        let mut buffer = [0; STACK];
-        buffer[..identity.len()].copy_from_slice(identity);
-        buffer[identity.len()..identity.len() + token.len()].copy_from_slice(token);
-        digest(&SHA256, &buffer[..identity.len() + token.len()])
+    pub(crate) fn key(token: &AccessToken) -> Key {
+        let digest = digest(&SHA256, token.as_bytes());
+        Key(digest.as_ref().try_into().expect("a SHA-256 digest has 32 bytes"))
     }
 
     /// A verdict that still stands. A good one also when it is older than its time, if `stale_for` says so.
@@ -238,8 +233,11 @@ impl Cache {
         self.distrusted.peek(key).is_some()
     }
 
-    pub(crate) fn distrust(&self, key: Key) {
-        self.distrusted.insert(key, ());
+    /// `end` is the token's own, in Unix seconds.
+    pub(crate) fn distrust(&self, key: Key, end: i64) {
+        if self.settings.distrusts {
+            self.distrusted.insert(key, end);
+        }
     }
 
     pub(crate) fn newest(&self, key: &Key) -> Option<Arc<Held>> {
@@ -275,9 +273,10 @@ impl Cache {
         self.bad.insert(key, Bad { refused, asked_at });
     }
 
-    pub(crate) fn forget(&self, key: &Key, now: Instant) {
+    /// `end` is the token's own, in Unix seconds.
+    pub(crate) fn forget(&self, key: &Key, end: i64, now: Instant) {
         self.mark_evicted(now);
-        self.distrust(*key);
+        self.distrust(*key, end);
         self.good.remove(key);
         self.bad.remove(key);
     }
@@ -286,9 +285,9 @@ impl Cache {
     pub(crate) fn evict(&self, what: &Evict<'_>, now: Instant) {
         self.mark_evicted(now);
         self.good.retain(|key, held| {
-            let stays = !held.is_of(what);
+            let stays = !held.may_be_of(what);
             if !stays {
-                self.distrust(*key);
+                self.distrust(*key, held.claims.end());
             }
             stays
         });
@@ -296,11 +295,21 @@ impl Cache {
 
     pub(crate) fn clear(&self, now: Instant) {
         self.mark_evicted(now);
-        self.good.retain(|key, _| {
-            self.distrust(*key);
+        self.good.retain(|key, held| {
+            self.distrust(*key, held.claims.end());
             false
         });
         self.bad.clear();
+    }
+
+    /// Gives back what has lapsed: nobody may ever push it out. `stale_for` is how much longer verdicts may serve.
+    pub(crate) fn sweep(&self, now: Now, stale_for: Duration) {
+        let wall = now.wall();
+        let longest = self.settings.ttl + stale_for + KEPT_BEYOND;
+        self.good.retain(|_, held| held.age(now.instant) < longest && held.claims.end() > wall);
+        let negative_ttl = self.settings.negative_ttl;
+        self.bad.retain(|_, bad| now.instant.saturating_duration_since(bad.asked_at) < negative_ttl);
+        self.distrusted.retain(|_, end| *end > wall);
     }
 
     pub(crate) fn len(&self) -> (usize, usize) {
@@ -322,15 +331,40 @@ impl Cache {
     }
 }
 
-fn bytes_of(digest: &Digest) -> [u8; 32] {
-    digest.as_ref().try_into().expect("a SHA-256 digest has 32 bytes")
+/// The weight of an entry, in bytes. None weighs less than its share where there are as many as there may be: so one
+/// bound holds for the bytes and for the number.
+#[derive(Clone)]
+struct Weight {
+    least: usize,
 }
 
-fn bounded<V: Clone>(capacity: usize) -> Bounded<V> {
+impl Weighter<Key, Arc<Held>> for Weight {
+    fn weight(&self, _key: &Key, held: &Arc<Held>) -> u64 {
+        held.size().max(self.least) as u64
+    }
+}
+
+impl Weighter<Key, Bad> for Weight {
+    fn weight(&self, _key: &Key, bad: &Bad) -> u64 {
+        let user_id = bad.refused.user_id.as_ref().map_or(0, |id| id.len());
+        (size_of::<Bad>() + user_id + OVERHEAD_BYTES).max(self.least) as u64
+    }
+}
+
+impl Weighter<Key, i64> for Weight {
+    fn weight(&self, _key: &Key, _end: &i64) -> u64 {
+        self.least as u64
+    }
+}
+
+fn bounded<V: Clone>(capacity: usize, bytes: usize) -> Bounded<V>
+where
+    Weight: Weighter<Key, V>,
+{
     quick_cache::sync::Cache::with(
         capacity,
-        capacity as u64,
-        UnitWeighter,
+        bytes as u64,
+        Weight { least: bytes / capacity },
         BuildHasherDefault::default(),
         DefaultLifecycle::default(),
     )

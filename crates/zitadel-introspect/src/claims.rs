@@ -19,10 +19,10 @@ use serde_json::value::RawValue;
 pub(crate) use self::members::{Broken, Members};
 pub use self::roles::RoleGrants;
 use self::{
-    members::{Flag, NumericDate, OneOrMany},
-    roles::{MOST, ROLES, project_of},
+    members::{Flag, OneOrMany},
+    roles::{ROLES, project_of},
 };
-use crate::{clock::Now, error::InvalidToken, names::ProjectId};
+use crate::{clock::Now, error::InvalidToken, issuer::Issuer, names::ProjectId};
 
 const METADATA: &str = "urn:zitadel:iam:user:metadata";
 
@@ -53,6 +53,8 @@ pub struct Claims {
     phone_number_verified: bool,
     methods: Vec<String>,
     groups: Vec<String>,
+    /// `cnf` is there (RFC 7800): whoever presents the token must prove more than that.
+    is_bound: bool,
 }
 
 /// The claims that are a text and nothing else.
@@ -115,7 +117,6 @@ impl Claims {
     }
 
     fn read(members: &Members<'_>) -> Result<Self, Broken> {
-        let date = |name| members.checked::<NumericDate>(name);
         let flag = |name| Ok(members.lenient::<Flag>(name)?.is_some_and(|flag| flag.is_true()));
         let list = |name| Ok(members.lenient::<Vec<String>>(name)?.unwrap_or_default());
         let mut texts = Vec::new();
@@ -124,7 +125,7 @@ impl Claims {
         }
         let mut times = Vec::new();
         for name in TIMES {
-            times.extend(members.lenient::<NumericDate>(name)?.map(|date| (name, date.floor())));
+            times.extend(members.lenient_date(name)?.map(|date| (name, date.floor())));
         }
         let roles = members.get(ROLES)?.map(RoleGrants::read).transpose()?.unwrap_or_default();
         Ok(Self {
@@ -133,9 +134,9 @@ impl Claims {
             subject: members.checked("sub")?,
             audience: members.checked("aud")?.map(OneOrMany::into_vec).unwrap_or_default(),
             scope: members.checked("scope")?,
-            expires_at: date("exp")?.map(|date| date.floor()),
-            not_before: date("nbf")?.map(|date| date.ceil()),
-            issued_at: date("iat")?.map(|date| date.floor()),
+            expires_at: members.checked_date("exp")?.map(|date| date.floor()),
+            not_before: members.checked_date("nbf")?.map(|date| date.ceil()),
+            issued_at: members.checked_date("iat")?.map(|date| date.floor()),
             project_roles: project_roles(members, &roles)?,
             roles,
             metadata: members.get(METADATA)?.map(metadata).transpose()?.unwrap_or_default(),
@@ -145,13 +146,19 @@ impl Claims {
             phone_number_verified: flag("phone_number_verified")?,
             methods: list("amr")?,
             groups: list("groups")?,
+            is_bound: members.get("cnf")?.is_some(),
         })
     }
 
-    /// Checks that are ours, on top of the issuer's word: `iss`, and the audience where one is configured.
-    pub(crate) fn check_origin(&self, issuer: &str, audience: Option<&str>) -> Result<(), InvalidToken> {
-        if self.issuer.as_deref().is_some_and(|found| found != issuer) {
+    /// Checks that are ours, on top of the issuer's word: `iss`, the audience where one is configured, and that the
+    /// token is good for whoever bears it.
+    pub(crate) fn check_origin(&self, issuer: &Issuer, audience: Option<&str>) -> Result<(), InvalidToken> {
+        if self.issuer.as_deref().is_some_and(|found| !issuer.is_named_by(found)) {
             return Err(InvalidToken::OtherIssuer);
+        }
+        let is_bearer = self.token_type().is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
+        if self.is_bound || !is_bearer {
+            return Err(InvalidToken::NotABearerToken);
         }
         if audience.is_some_and(|expected| !self.audience.iter().any(|found| found == expected)) {
             return Err(InvalidToken::OtherAudience);
@@ -181,9 +188,37 @@ impl Claims {
         self.expires_at.map(|end| Duration::from_secs(left(end)))
     }
 
-    /// Whether the user belongs to an organization, or has a role that it granted.
-    pub(crate) fn is_of_organization(&self, id: &str) -> bool {
-        self.organization_id() == Some(id) || self.roles.is_from(id)
+    /// `exp` in Unix seconds; the end of time where the token says nothing of an end.
+    pub(crate) fn end(&self) -> i64 {
+        self.expires_at.unwrap_or(i64::MAX)
+    }
+
+    /// Whether the user belongs to an organization, or has a role that it granted. A user whose organization is not
+    /// known may belong to any.
+    pub(crate) fn may_be_of_organization(&self, id: &str) -> bool {
+        self.organization_id().is_none_or(|own| own == id)
+            || self.roles.is_from(id)
+            || self.project_roles.iter().any(|(_, roles)| roles.is_from(id))
+    }
+
+    /// The bytes that the claims take in memory, or a little more.
+    pub(crate) fn size(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::capacity);
+        let list = |list: &Vec<String>| list.iter().map(|text| text.capacity() + 24).sum::<usize>();
+        let entry = |(key, value): (&String, &Vec<u8>)| key.capacity() + value.capacity() + 80;
+        size_of::<Self>()
+            + self.document.len()
+            + text(&self.issuer)
+            + text(&self.subject)
+            + text(&self.scope)
+            + list(&self.audience)
+            + list(&self.methods)
+            + list(&self.groups)
+            + self.roles.size()
+            + self.project_roles.iter().map(|(_, roles)| roles.size() + 48).sum::<usize>()
+            + self.metadata.iter().map(entry).sum::<usize>()
+            + self.texts.iter().map(|(_, text)| text.len() + 48).sum::<usize>()
+            + self.times.len() * 24
     }
 
     /// `sub`: the user's id.
@@ -354,10 +389,16 @@ impl Claims {
         &self.groups
     }
 
-    /// `act`: on whose behalf, after a token exchange (RFC 8693 section 4.1).
+    /// `act`: who acts in the subject's place, after a token exchange (RFC 8693 section 4.1).
     #[must_use]
     pub fn actor(&self) -> Option<serde_json::Value> {
-        self.get("act")
+        self.get("act").filter(|actor| !actor.is_null())
+    }
+
+    /// `sub` of `act`: the user id of the impersonator. `None` also where `act` names nobody.
+    #[must_use]
+    pub fn actor_subject(&self) -> Option<String> {
+        Some(self.actor()?.get("sub")?.as_str()?.to_owned())
     }
 
     /// The id of the user's own organization (scope `urn:zitadel:iam:user:resourceowner`).
@@ -405,7 +446,8 @@ impl Claims {
     /// Roles on a project by its id, where the token speaks of it.
     #[must_use]
     pub fn project_roles(&self, project: &str) -> Option<&RoleGrants> {
-        self.project_roles.iter().find_map(|(own, grants)| (own.as_str() == project).then_some(grants))
+        let at = self.project_roles.binary_search_by(|(own, _)| own.as_str().cmp(project)).ok()?;
+        Some(&self.project_roles[at].1)
     }
 
     /// The user's metadata, decoded; values are bytes. Entries that are not Base64 are left out.
@@ -470,11 +512,11 @@ fn project_roles(
             return Err(Broken(ROLES));
         }
         let grants = RoleGrants::read(raw)?;
-        if grants.is_empty() || all.len() >= MOST {
-            continue;
+        if !grants.is_empty() {
+            all.push((project, if grants == *generic { generic.clone() } else { grants }));
         }
-        all.push((project, if grants == *generic { generic.clone() } else { grants }));
     }
+    all.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
     Ok(all.into())
 }
 

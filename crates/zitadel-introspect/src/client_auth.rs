@@ -2,6 +2,8 @@
 //! (RFC 6749 section 2.3.1).
 
 mod assertion;
+mod der;
+mod key;
 mod key_file;
 
 use std::{fmt, path::Path, time::SystemTime};
@@ -11,39 +13,45 @@ use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
 use self::assertion::Assertions;
-pub(crate) use self::{assertion::install_crypto, key_file::Key};
-use crate::{config::ConfigError, issuer::Issuer};
+pub(crate) use self::{assertion::install_crypto, key::Key, key_file::KeyFile};
+use crate::config_error::ConfigError;
 
-/// How the API proves itself to the issuer. Exactly one method; nothing of it is ever printed, and it is
-/// wiped when dropped.
+/// How the API proves itself to the issuer. Exactly one method; nothing of it is ever printed.
 #[derive(Debug)]
 pub struct ClientAuth(Method);
 
 enum Method {
-    Assertion(Key),
+    Assertion { key: Key, file: Option<KeyFile> },
     Secret { client_id: String, secret: SecretString },
 }
 
 impl ClientAuth {
     /// The key.json that ZITADEL's Console offers for download when a key is made for an API application.
     ///
+    /// The path may be that of a pipe (`/dev/stdin`, `<(…)` of a shell): at most 64 KiB are read, for at most 5 s. From a
+    /// file, a new key is taken up while the verifier runs: the file is looked at every two seconds, the old key serves
+    /// until the issuer has accepted the new one, and a bad new file changes nothing and is logged. See
+    /// [`Verifier::reload_key`](crate::Verifier::reload_key) to do it at once.
+    ///
     /// Logs a warning if other users of the machine can read the file.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Key`] if the file is missing, unreadable, not JSON, the key of a service user, lacks
-    /// a field, or holds no usable RSA key; the message says what to download instead.
+    /// [`ConfigError::Key`] if the file is missing, unreadable, larger than 64 KiB, not JSON, the key of a service user,
+    /// lacks a field, or holds no usable RSA key; the message says what to do instead. A path that looks like the key
+    /// itself is not repeated in it.
     pub fn key_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        Key::from_file(path.as_ref()).map(|key| Self(Method::Assertion(key)))
+        let (key, file) = KeyFile::open(path.as_ref())?;
+        Ok(Self(Method::Assertion { key, file }))
     }
 
-    /// The same key from memory: the text of the key.json.
+    /// The same key from memory: the text of the key.json, or Base64 of it (either alphabet, with or without padding).
     ///
     /// # Errors
     ///
     /// As [`ClientAuth::key_file`].
     pub fn key_json(text: &str) -> Result<Self, ConfigError> {
-        Key::from_json(text, None).map(|key| Self(Method::Assertion(key)))
+        Key::parse(text, None).map(|key| Self(Method::Assertion { key, file: None }))
     }
 
     /// Client id and secret of an API application that authenticates with Basic.
@@ -66,16 +74,30 @@ impl ClientAuth {
     #[must_use]
     pub fn client_id(&self) -> &str {
         match &self.0 {
-            Method::Assertion(key) => &key.client_id,
+            Method::Assertion { key, .. } => &key.client_id,
             Method::Secret { client_id, .. } => client_id,
         }
     }
 
-    /// Ready to authenticate requests to this issuer.
-    pub(crate) fn for_issuer(self, issuer: &Issuer) -> Credentials {
-        match self.0 {
-            Method::Assertion(key) => Credentials::Assertion(Assertions::new(key, issuer.as_str())),
-            Method::Secret { client_id, secret } => Credentials::Basic(basic(&client_id, &secret)),
+    pub(crate) fn is_secret(&self) -> bool {
+        matches!(self.0, Method::Secret { .. })
+    }
+
+    /// The file that the key came from, where it may change.
+    pub(crate) fn file(&self) -> Option<&KeyFile> {
+        match &self.0 {
+            Method::Assertion { file, .. } => file.as_ref(),
+            Method::Secret { .. } => None,
+        }
+    }
+
+    /// Ready to authenticate requests. `is_single_use`: an assertion of its own for each question.
+    pub(crate) fn credentials(&self, is_single_use: bool) -> Credentials {
+        match &self.0 {
+            Method::Assertion { key, .. } => {
+                Credentials::Assertion(Assertions::new(key.clone(), is_single_use))
+            }
+            Method::Secret { client_id, secret } => Credentials::Basic(basic(client_id, secret)),
         }
     }
 }
@@ -83,30 +105,47 @@ impl ClientAuth {
 impl fmt::Debug for Method {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::Assertion(_) => "private_key_jwt([redacted])",
+            Self::Assertion { .. } => "private_key_jwt([redacted])",
             Self::Secret { .. } => "client_secret_basic([redacted])",
         })
     }
 }
 
-/// What goes with each question.
+/// Proves ourselves with each question.
 pub(crate) enum Credentials {
     Assertion(Assertions),
     Basic(HeaderValue),
 }
 
+/// What goes with one question.
+pub(crate) struct Proof {
+    /// The whole form.
+    pub(crate) form: String,
+    pub(crate) authorization: Option<HeaderValue>,
+}
+
 impl Credentials {
-    /// The form of a question about a token, and the `Authorization` field, where the method uses one.
-    pub(crate) fn form(&self, token: &[u8], now: SystemTime) -> (String, Option<HeaderValue>) {
+    pub(crate) fn of_key(key: Key, is_single_use: bool) -> Self {
+        Self::Assertion(Assertions::new(key, is_single_use))
+    }
+
+    /// For a question about a token, to an issuer that names itself so.
+    pub(crate) async fn prove(&self, token: &[u8], issuer: &str, now: SystemTime) -> Proof {
         let token = form_urlencoded::byte_serialize(token);
         match self {
             Self::Assertion(assertions) => {
-                let assertion = assertions.current(now);
+                let assertion = assertions.get(issuer, now).await;
                 // An assertion is Base64 and dots: nothing to escape.
                 let client = [assertion::FORM_PREFIX, assertion.expose_secret()];
-                (["token="].into_iter().chain(token).chain(client).collect(), None)
+                Proof {
+                    form: ["token="].into_iter().chain(token).chain(client).collect(),
+                    authorization: None,
+                }
             }
-            Self::Basic(header) => (["token="].into_iter().chain(token).collect(), Some(header.clone())),
+            Self::Basic(header) => Proof {
+                form: ["token="].into_iter().chain(token).collect(),
+                authorization: Some(header.clone()),
+            },
         }
     }
 }

@@ -24,14 +24,19 @@ pub(crate) struct Now {
 impl Now {
     /// Unix seconds.
     pub(crate) fn wall(self) -> i64 {
+        unix_seconds(self.system_time())
+    }
+
+    pub(crate) fn system_time(self) -> SystemTime {
         let distance = Duration::from_millis(self.ahead_millis.unsigned_abs());
         let machine = SystemTime::now();
-        unix_seconds(if self.ahead_millis < 0 { machine - distance } else { machine + distance })
+        if self.ahead_millis < 0 { machine - distance } else { machine + distance }
     }
 }
 
 impl Clock {
     /// A clock that a test moves.
+    #[cfg(feature = "test-util")]
     pub(crate) fn ahead(millis: Arc<AtomicI64>) -> Self {
         Self { ahead_millis: Some(millis) }
     }

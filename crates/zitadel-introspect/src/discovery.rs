@@ -10,13 +10,15 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use http::header::DATE;
+use http::{StatusCode, header::DATE};
 use reqwest::Response;
 use serde::Deserialize;
 use url::Url;
 
 use crate::{
-    http_client::{HttpClient, read_json, send_error},
+    clock::Clock,
+    http_client::{HttpClient, JSON, MAX_ERROR_BYTES, read_bounded, send_error},
+    issuer::Issuer,
     issuer_error::IssuerError,
 };
 
@@ -32,6 +34,8 @@ type Outcome = Result<Arc<Metadata>, IssuerError>;
 /// What of the document is used.
 #[derive(Debug)]
 pub(crate) struct Metadata {
+    /// As the document spells it: what an assertion must be meant for.
+    pub(crate) issuer: String,
     pub(crate) introspection_endpoint: Option<Url>,
     pub(crate) jwks_uri: Option<Url>,
 }
@@ -39,8 +43,9 @@ pub(crate) struct Metadata {
 /// The discovery document of one issuer, remembered once it was good.
 pub(crate) struct Discovery {
     http: Arc<HttpClient>,
-    issuer: String,
+    issuer: Issuer,
     timeout: Duration,
+    clock: Clock,
     state: Mutex<State>,
 }
 
@@ -59,8 +64,8 @@ struct Document {
 }
 
 impl Discovery {
-    pub(crate) fn new(http: Arc<HttpClient>, issuer: String, timeout: Duration) -> Self {
-        Self { http, issuer, timeout, state: Mutex::new(State::Unknown) }
+    pub(crate) fn new(http: Arc<HttpClient>, issuer: Issuer, timeout: Duration, clock: Clock) -> Self {
+        Self { http, issuer, timeout, clock, state: Mutex::new(State::Unknown) }
     }
 
     /// The metadata: remembered, or asked for once, whoever waits.
@@ -78,7 +83,7 @@ impl Discovery {
             State::Known(metadata) => return Begin::Done(Ok(Arc::clone(metadata))),
             // One that is over without having changed the state was lost: begin anew.
             State::Asking(asking) if asking.peek().is_none() => return Begin::Join(asking.clone()),
-            State::Failed { error, until, .. } if Instant::now() < *until => {
+            State::Failed { error, until, .. } if self.clock.now().instant < *until => {
                 return Begin::Done(Err(error.clone()));
             }
             State::Failed { back_off, .. } => (*back_off * 2).min(LONGEST_BACK_OFF),
@@ -98,7 +103,7 @@ impl Discovery {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = match &outcome {
             Ok(metadata) => State::Known(Arc::clone(metadata)),
             Err(error) => {
-                let until = Instant::now() + back_off;
+                let until = self.clock.now().instant + back_off;
                 State::Failed { error: error.clone(), until, back_off }
             }
         };
@@ -114,24 +119,45 @@ impl Discovery {
     }
 
     async fn get(&self) -> Result<Response, IssuerError> {
-        let url = self.http.at(PATH);
-        self.http.client().get(url).send().await.map_err(send_error)
+        let url = &self.http.at(PATH);
+        let attempt =
+            |client: reqwest::Client| async move { client.get(url.clone()).send().await.map_err(send_error) };
+        self.http.exchange(|_| false, attempt).await
     }
 
     async fn ask(&self) -> Result<Metadata, IssuerError> {
         let response = self.get().await?;
-        let document = read_json(response).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Err(self.not_found(response).await);
+        }
+        let document = self.http.read_json(response, JSON).await?;
         let document: Document = serde_json::from_str(&document)
             .map_err(|_| IssuerError::Unusable { problem: "it is not a discovery document" })?;
-        if document.issuer != self.issuer {
-            return Err(IssuerError::OtherIssuer { expected: self.issuer.clone(), found: document.issuer });
+        if !self.issuer.is_named_by(&document.issuer) {
+            let expected = self.issuer.as_str().to_owned();
+            return Err(IssuerError::OtherIssuer { expected, found: document.issuer });
         }
         let endpoint =
             |address: Option<String>| address.map(|address| self.http.endpoint(&address)).transpose();
         Ok(Metadata {
+            issuer: document.issuer,
             introspection_endpoint: endpoint(document.introspection_endpoint)?,
             jwks_uri: endpoint(document.jwks_uri)?,
         })
+    }
+}
+
+impl Discovery {
+    /// ZITADEL picks the instance by the host. It answers 404 for a host that it does not know, and with another text when
+    /// it cannot reach its database.
+    async fn not_found(&self, response: Response) -> IssuerError {
+        let body = read_bounded(response, MAX_ERROR_BYTES).await.unwrap_or_default();
+        let text = String::from_utf8_lossy(&body);
+        let is_said = text.contains("Instance not found");
+        if !is_said && text.contains("unable to set instance") {
+            return IssuerError::Status { status: StatusCode::NOT_FOUND.as_u16(), retry_after: None };
+        }
+        IssuerError::NoInstance { host: self.http.host(), is_said }
     }
 }
 

@@ -32,9 +32,12 @@ pub enum Reason {
     /// Credentials of another scheme than `Bearer`.
     #[error("missing bearer token")]
     UnsupportedScheme,
-    /// Bearer credentials that break the syntax of RFC 6750 section 2.1 or exceed 16 KiB.
+    /// Bearer credentials that break the syntax of RFC 6750 section 2.1.
     #[error("malformed token")]
     MalformedToken,
+    /// A token of more than 16 KiB. The caller is told the same as of a malformed one; the log says which it was.
+    #[error("malformed token")]
+    TokenTooLong,
     /// More than one `Authorization` field.
     #[error("more than one authorization header")]
     RepeatedHeader,
@@ -92,6 +95,12 @@ pub enum InvalidToken {
     /// `aud` lacks the configured audience.
     #[error("for another audience")]
     OtherAudience,
+    /// Bound to a key (`cnf`, RFC 7800), or of a `token_type` other than `Bearer`: bearing it proves nothing.
+    #[error("not a bearer token")]
+    NotABearerToken,
+    /// The issuer does not introspect tokens of this kind (`unsupported_token_type`, RFC 7009 section 2.2.1).
+    #[error("of a kind that the issuer does not introspect")]
+    Unsupported,
     /// Locally verified: not a JWT, or one whose parts are of the wrong shape.
     #[error("malformed")]
     Malformed,
@@ -101,9 +110,12 @@ pub enum InvalidToken {
     /// Locally verified: the issuer publishes no such key.
     #[error("signed with an unknown key")]
     UnknownKey,
-    /// Locally verified: the signature is wrong, or made by an algorithm that is not taken.
+    /// Locally verified: the signature is wrong, or made by an algorithm that is never taken (`none`, HMAC).
     #[error("wrong signature")]
     BadSignature,
+    /// Locally verified: signed by an algorithm that this library cannot read, such as ES512, and nobody to ask.
+    #[error("signed by an algorithm that cannot be verified here")]
+    UnsupportedAlgorithm,
 }
 
 /// How a verifier's user wants errors to look.
@@ -242,6 +254,7 @@ impl AuthError {
             Reason::MissingToken => "MISSING_TOKEN",
             Reason::UnsupportedScheme => "UNSUPPORTED_SCHEME",
             Reason::MalformedToken => "MALFORMED_TOKEN",
+            Reason::TokenTooLong => "TOKEN_TOO_LONG",
             Reason::RepeatedHeader => "REPEATED_HEADER",
             Reason::InvalidToken(_) => "INVALID_TOKEN",
             Reason::MissingRole { .. } => "MISSING_ROLE",
@@ -299,7 +312,9 @@ impl Reason {
         let unauthorized = |challenge| row(StatusCode::UNAUTHORIZED, "unauthorized", challenge, 16);
         match self {
             Self::MissingToken | Self::UnsupportedScheme => unauthorized(Challenge::Bare),
-            Self::MalformedToken | Self::InvalidToken(_) => unauthorized(Challenge::Error("invalid_token")),
+            Self::MalformedToken | Self::TokenTooLong | Self::InvalidToken(_) => {
+                unauthorized(Challenge::Error("invalid_token"))
+            }
             Self::RepeatedHeader => {
                 row(StatusCode::BAD_REQUEST, "bad request", Challenge::Error("invalid_request"), 3)
             }

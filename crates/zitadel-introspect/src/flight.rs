@@ -88,9 +88,11 @@ impl Flights {
         Joined::Next(next.outcome.clone())
     }
 
-    /// The question under way, if there is one.
-    pub(crate) fn under_way(&self, key: &Key) -> Option<Waiting> {
-        self.lock().get(key).map(|pair| pair.current.outcome.clone())
+    /// The question under way, if there is one that was not sent before `not_before`.
+    pub(crate) fn under_way(&self, key: &Key, not_before: Option<Instant>) -> Option<Waiting> {
+        let flights = self.lock();
+        let pair = flights.get(key).filter(|pair| pair.current.is_fresh(not_before))?;
+        Some(pair.current.outcome.clone())
     }
 
     /// The question is answered: the next takes off, if anybody waits for one.
@@ -119,7 +121,7 @@ impl Flight {
     fn is_fresh(&self, not_before: Option<Instant>) -> bool {
         // One that was not sent yet will be sent later than now.
         let sent_at = self.sent_at.get();
-        sent_at.is_none_or(|sent_at| not_before.is_none_or(|not_before| *sent_at >= not_before))
+        sent_at.is_none_or(|sent_at| not_before.is_none_or(|not_before| *sent_at > not_before))
     }
 }
 

@@ -1,17 +1,28 @@
-//! One pooled client for the way to the issuer, and what an answer must be to count.
+//! The way to the issuer: one pool of connections, a second attempt where one falls silent, and what an answer must be
+//! to count.
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
+use futures_util::future::{Either, select};
 use http::{
     HeaderName, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
+    header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER},
 };
 use reqwest::Response;
+use tokio::time;
 use url::Url;
 
 use crate::{
+    clock::Clock,
+    connector::Connector,
     issuer::{Issuer, is_loopback},
-    issuer_error::IssuerError,
+    issuer_error::{IssuerError, is_broken_connection},
+    random,
 };
 
 /// Names the instance where the address does not (ZITADEL's `InstanceHostHeaders`).
@@ -19,35 +30,141 @@ pub(crate) const INSTANCE_HOST: HeaderName = HeaderName::from_static("x-zitadel-
 /// Names the public origin's host (ZITADEL's `PublicHostHeaders`).
 pub(crate) const PUBLIC_HOST: HeaderName = HeaderName::from_static("x-zitadel-public-host");
 
-const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+pub(crate) const JSON: &[&str] = &["application/json"];
 
-/// The way to the issuer: its own origin, or the one that the user said to connect to.
+/// What is read of an answer that is an error.
+pub(crate) const MAX_ERROR_BYTES: usize = 16 * 1024;
+
+/// A pool is not replaced twice within this time: a slow issuer is not asked everything twice.
+const POOL_REST: Duration = Duration::from_secs(5);
+
+/// What leads to the issuer.
 #[derive(Debug)]
+pub(crate) struct Way {
+    /// The issuer's own origin, or the one that the user said to connect to.
+    pub(crate) origin: Url,
+    /// The origin is not the issuer's own.
+    pub(crate) elsewhere: bool,
+    pub(crate) needs_https: bool,
+    pub(crate) allow_http: bool,
+}
+
+/// Asks the issuer over HTTP.
 pub(crate) struct HttpClient {
+    way: Way,
+    connector: Connector,
+    max_answer_bytes: usize,
+    /// After this time without an answer a second attempt is made beside the first.
+    patience: Duration,
+    clock: Clock,
+    pool: Mutex<Pool>,
+}
+
+/// Connections that were made by one client. Replaced whole, since one that is dead is seldom alone.
+#[derive(Clone)]
+struct Pool {
     client: reqwest::Client,
-    origin: Url,
-    elsewhere: bool,
-    needs_https: bool,
-    allow_http: bool,
+    number: u64,
+    replaced_at: Option<Instant>,
+}
+
+impl Way {
+    pub(crate) fn new(issuer: &Issuer, base: Option<Url>, allow_http: bool) -> Self {
+        let elsewhere = base.is_some();
+        let origin = base.unwrap_or_else(|| issuer.url().clone());
+        Self { origin, elsewhere, needs_https: issuer.url().scheme() == "https", allow_http }
+    }
 }
 
 impl HttpClient {
-    pub(crate) fn new(client: reqwest::Client, issuer: &Issuer, base: Option<Url>, allow_http: bool) -> Self {
-        let elsewhere = base.is_some();
-        let origin = base.unwrap_or_else(|| issuer.url().clone());
-        let needs_https = issuer.url().scheme() == "https";
-        Self { client, origin, elsewhere, needs_https, allow_http }
-    }
-
-    pub(crate) fn client(&self) -> &reqwest::Client {
-        &self.client
+    /// `timeout` is that of a whole question.
+    pub(crate) fn new(
+        way: Way,
+        connector: Connector,
+        max_answer_bytes: usize,
+        timeout: Duration,
+        clock: Clock,
+    ) -> reqwest::Result<Self> {
+        let pool = Mutex::new(Pool { client: connector.client()?, number: 0, replaced_at: None });
+        Ok(Self { way, connector, max_answer_bytes, patience: timeout / 2, clock, pool })
     }
 
     /// An address below the origin that is asked.
     pub(crate) fn at(&self, path: &str) -> Url {
-        let mut url = self.origin.clone();
+        let mut url = self.way.origin.clone();
         url.set_path(path);
         url
+    }
+
+    /// `host[:port]` of the origin that is asked.
+    pub(crate) fn host(&self) -> String {
+        self.way.origin.authority().to_owned()
+    }
+
+    /// Makes an exchange, and a second one on a new connection where the first falls silent, breaks, or ends in an error
+    /// that `again` accepts. The caller's time-out bounds both.
+    pub(crate) async fn exchange<T, F>(
+        &self,
+        again: fn(&IssuerError) -> bool,
+        attempt: impl Fn(reqwest::Client) -> F,
+    ) -> Result<T, IssuerError>
+    where
+        F: Future<Output = Result<T, IssuerError>>,
+    {
+        let pool = self.pool().clone();
+        let mut first = pin!(attempt(pool.client));
+        match time::timeout(self.patience, &mut first).await {
+            Ok(Err(error)) if again(&error) => {
+                if is_broken_connection(&error) {
+                    self.replace(pool.number);
+                }
+                time::sleep(Duration::from_millis(20 + random::u64() % 80)).await;
+                let client = self.pool().client.clone();
+                attempt(client).await
+            }
+            Ok(outcome) => outcome,
+            Err(_) if self.replace(pool.number) => {
+                let client = self.pool().client.clone();
+                // The first may be slow and not dead: its answer counts as well.
+                match select(first, pin!(attempt(client))).await {
+                    Either::Left((Err(_), second)) => second.await,
+                    Either::Right((Err(_), first)) => first.await,
+                    Either::Left((answer, _)) | Either::Right((answer, _)) => answer,
+                }
+            }
+            Err(_) => first.await,
+        }
+    }
+
+    /// A JSON document of one of these media types.
+    pub(crate) async fn get_json(&self, url: &Url, media_types: &[&str]) -> Result<String, IssuerError> {
+        let attempt = |client: reqwest::Client| async move {
+            let request = client.get(url.clone()).header(ACCEPT, media_types.join(", "));
+            self.read_json(request.send().await.map_err(send_error)?, media_types).await
+        };
+        self.exchange(|_| false, attempt).await
+    }
+
+    /// The body of an answer that counts: status 200, JSON by its media type, whole, bounded, UTF-8.
+    pub(crate) async fn read_json(
+        &self,
+        response: Response,
+        media_types: &[&str],
+    ) -> Result<String, IssuerError> {
+        let status = response.status();
+        if status != StatusCode::OK {
+            return Err(refused(&response, status));
+        }
+        check_media_type(&response, media_types)?;
+        let body = read_bounded(response, self.max_answer_bytes).await?;
+        let text =
+            String::from_utf8(body).map_err(|_| IssuerError::Unusable { problem: "it is not UTF-8" })?;
+        // serde reads a struct from a list of values as well.
+        if text.trim_ascii_start().starts_with('{') {
+            Ok(text)
+        } else {
+            Err(IssuerError::Unusable { problem: "it is not a JSON object" })
+        }
     }
 
     /// Where an endpoint of the discovery document is asked: its path where the user said to connect
@@ -64,36 +181,42 @@ impl HttpClient {
             // The client would make a second authentication of it.
             return unusable("an endpoint has user information");
         }
-        if self.elsewhere {
-            let mut asked = self.origin.clone();
+        if self.way.elsewhere {
+            let mut asked = self.way.origin.clone();
             asked.set_path(url.path());
             asked.set_query(url.query());
             return Ok(asked);
         }
-        if url.scheme() == "http" && (self.needs_https || !(is_loopback(&url) || self.allow_http)) {
+        if url.scheme() == "http" && (self.way.needs_https || !(is_loopback(&url) || self.way.allow_http)) {
             return unusable("an endpoint is plain http");
         }
         url.set_fragment(None);
         Ok(url)
     }
-}
 
-/// The body of an answer that counts: status 200, JSON by its media type, whole, bounded, UTF-8.
-pub(crate) async fn read_json(response: Response) -> Result<String, IssuerError> {
-    let status = response.status();
-    if status != StatusCode::OK {
-        return Err(refused(&response, status));
+    /// Whether another pool than that one serves from now on.
+    fn replace(&self, number: u64) -> bool {
+        let now = self.clock.now().instant;
+        {
+            let pool = self.pool();
+            if pool.number != number {
+                return true;
+            }
+            let rests = |at: Instant| now.saturating_duration_since(at) < POOL_REST;
+            if pool.replaced_at.is_some_and(rests) {
+                return false;
+            }
+        }
+        let Ok(client) = self.connector.client() else { return false };
+        let mut pool = self.pool();
+        if pool.number == number {
+            *pool = Pool { client, number: number + 1, replaced_at: Some(now) };
+        }
+        true
     }
-    if !is_json(&response) {
-        return Err(IssuerError::Unusable { problem: "it is not application/json" });
-    }
-    let body = read_bounded(response, MAX_ANSWER_BYTES).await?;
-    let text = String::from_utf8(body).map_err(|_| IssuerError::Unusable { problem: "it is not UTF-8" })?;
-    // What is read into a type would take a list of values for one as well.
-    if text.trim_ascii_start().starts_with('{') {
-        Ok(text)
-    } else {
-        Err(IssuerError::Unusable { problem: "it is not a JSON object" })
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -101,7 +224,7 @@ pub(crate) async fn read_bounded(mut response: Response, limit: usize) -> Result
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|_| broken())? {
         if body.len() + chunk.len() > limit {
-            return Err(IssuerError::Unusable { problem: "it is larger than the limit" });
+            return Err(IssuerError::TooLarge { limit });
         }
         body.extend_from_slice(&chunk);
     }
@@ -125,6 +248,7 @@ pub(crate) fn send_error(error: reqwest::Error) -> IssuerError {
 }
 
 fn is_connection_error(error: &reqwest::Error) -> bool {
+    use std::error::Error;
     let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
     let is_broken = |cause: &(dyn Error + 'static)| {
         cause.is::<io::Error>()
@@ -137,8 +261,17 @@ fn refused(response: &Response, status: StatusCode) -> IssuerError {
     let retry_after = retry_after(response);
     match status {
         StatusCode::TOO_MANY_REQUESTS => IssuerError::Throttled { retry_after },
+        _ if status.is_redirection() => redirected(response, status),
         _ => IssuerError::Status { status: status.as_u16(), retry_after },
     }
+}
+
+/// Where a redirect leads, as far as a log may say it: without a query, which may hold secrets.
+fn redirected(response: &Response, status: StatusCode) -> IssuerError {
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let location = location.split(['?', '#']).next().unwrap_or_default();
+    let to = location.chars().take(200).collect();
+    IssuerError::Redirected { status: status.as_u16(), to }
 }
 
 fn retry_after(response: &Response) -> Option<Duration> {
@@ -146,12 +279,22 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-fn is_json(response: &Response) -> bool {
+fn check_media_type(response: &Response, media_types: &[&str]) -> Result<(), IssuerError> {
+    let unusable = |problem| Err(IssuerError::Unusable { problem });
     let headers = response.headers();
-    if headers.contains_key(CONTENT_ENCODING) || headers.get_all(CONTENT_TYPE).iter().count() != 1 {
-        return false; // one thing is said, and another may be meant
+    if headers.contains_key(CONTENT_ENCODING) {
+        return unusable("it has a Content-Encoding, which was not asked for");
     }
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = value.and_then(|value| value.split(';').next()).unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case("application/json")
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return unusable("it has no Content-Type, or more than one");
+    };
+    let essence = value.to_str().ok().and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    if media_types.iter().any(|media_type| essence.eq_ignore_ascii_case(media_type)) {
+        return Ok(());
+    }
+    if essence.eq_ignore_ascii_case("text/html") {
+        return unusable("it is HTML: a web page, or the login page of a proxy, answers under this address");
+    }
+    unusable("its Content-Type is not JSON")
 }

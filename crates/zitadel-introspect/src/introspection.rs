@@ -1,10 +1,7 @@
 //! Asks the issuer about a token (RFC 7662 section 2).
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -12,41 +9,42 @@ use http::{
     StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
-use reqwest::Response;
+use reqwest::{Client, Response};
 use serde::Deserialize;
-use tokio::{sync::Semaphore, time};
+use tokio::time::{self, Instant};
 use url::Url;
 
 use crate::{
     bearer::AccessToken,
-    breaker::Breaker,
+    breaker::{Admission, Breaker, Probe},
     claims::{Broken, Claims},
-    client_auth::Credentials,
-    discovery::Discovery,
-    http_client::{HttpClient, read_bounded, read_json, send_error},
+    client_auth::{Credentials, Proof},
+    clock::Clock,
+    discovery::{Discovery, Metadata},
+    error::InvalidToken,
+    http_client::{HttpClient, JSON, MAX_ERROR_BYTES, read_bounded, send_error},
     issuer_error::IssuerError,
     names::ProjectId,
-    random,
+    turns::Turns,
 };
-
-/// Questions to the issuer at once, and waiting for their turn.
-const AT_ONCE: usize = 32;
-const WAITING: usize = 1024;
 
 /// What the issuer said of a token.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     Active(Box<Claims>),
-    Inactive,
+    Refused(InvalidToken),
 }
 
 /// The way to the issuer's introspection endpoint.
 pub(crate) struct Introspection {
     pub(crate) http: Arc<HttpClient>,
     pub(crate) discovery: Arc<Discovery>,
-    pub(crate) credentials: Credentials,
+    pub(crate) credentials: Mutex<Arc<Credentials>>,
     pub(crate) project: Option<ProjectId>,
     pub(crate) turns: Turns,
+    pub(crate) breaker: Breaker,
+    pub(crate) clock: Clock,
+    pub(crate) timeout: Duration,
 }
 
 impl Introspection {
@@ -57,39 +55,86 @@ impl Introspection {
 
     /// One question, when its turn has come and the breaker lets it through; `mark` is called when it is sent.
     pub(crate) async fn ask(
-        &self,
+        self: &Arc<Self>,
         token: &AccessToken,
-        breaker: &Breaker,
+        deadline: Instant,
         mark: impl Fn(),
     ) -> Result<Verdict, IssuerError> {
-        let _turn = self.turns.take().await?;
-        let admitted = breaker.admit()?;
-        let answer = self.ask_and_retry(token, mark).await;
-        admitted.record(answer.as_ref().err());
+        // Before the queue: whoever would be refused behind it need not wait in it.
+        if let Some(error) = self.breaker.refuses() {
+            return Err(error);
+        }
+        let _turn = in_time(deadline, self.turns.take()).await?;
+        let admitted = loop {
+            match self.breaker.admit() {
+                Admission::Go(admitted) => break admitted,
+                Admission::Refused(error) => return Err(error),
+                Admission::Probe(probe) => in_time(deadline, self.probe(probe)).await?,
+            }
+        };
+        let credentials = self.credentials();
+        let answer = in_time(deadline, self.exchange(&credentials, token, mark)).await;
+        if let Some(probe) = admitted.record(answer.as_ref().err()) {
+            let _ = in_time(deadline, self.probe(probe)).await;
+        }
         answer
     }
 
-    /// Asks a second time where a connection or a gateway failed.
-    async fn ask_and_retry(&self, token: &AccessToken, mark: impl Fn()) -> Result<Verdict, IssuerError> {
+    /// Whether the issuer accepts a new proof of ourselves.
+    pub(crate) async fn try_credentials(&self, credentials: &Credentials) -> Result<(), IssuerError> {
+        let deadline = Instant::now() + self.timeout;
+        let token = AccessToken::never_issued();
+        in_time(deadline, self.exchange(credentials, &token, || ())).await.map(|_| ())
+    }
+
+    /// Answers to questions that are sent from now on are proved by these.
+    pub(crate) fn set_credentials(&self, credentials: Credentials) {
+        *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(credentials);
+    }
+
+    fn credentials(&self) -> Arc<Credentials> {
+        Arc::clone(&self.credentials.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks about a token of our own. In a task of its own: it goes on when the caller who began it goes away.
+    async fn probe(self: &Arc<Self>, probe: Probe) -> Result<(), IssuerError> {
+        let this = Arc::clone(self);
+        let probing = tokio::spawn(async move {
+            let asked = this.try_credentials(&this.credentials()).await;
+            let failure = asked.err().filter(|error| !error.is_an_answer());
+            this.breaker.settle(probe, failure.as_ref());
+            failure.map_or(Ok(()), Err)
+        });
+        probing.await.unwrap_or(Err(IssuerError::Lost))
+    }
+
+    /// Asks, and once more where a connection or a gateway failed.
+    async fn exchange(
+        &self,
+        credentials: &Credentials,
+        token: &AccessToken,
+        mark: impl Fn(),
+    ) -> Result<Verdict, IssuerError> {
         let metadata = self.discovery.metadata().await?;
         let missing = "the discovery document has no introspection_endpoint";
         let endpoint =
             metadata.introspection_endpoint.as_ref().ok_or(IssuerError::Unusable { problem: missing })?;
         mark();
-        match self.ask_once(endpoint, token).await {
-            Err(error) if error.is_worth_a_retry() => {
-                time::sleep(Duration::from_millis(20 + random::u64() % 80)).await;
-                self.ask_once(endpoint, token).await
-            }
-            answer => answer,
-        }
+        let attempt = |client| self.ask_once(client, endpoint, &metadata, credentials, token);
+        self.http.exchange(IssuerError::is_worth_a_retry, attempt).await
     }
 
-    async fn ask_once(&self, endpoint: &Url, token: &AccessToken) -> Result<Verdict, IssuerError> {
-        let (form, authorization) = self.credentials.form(token.as_bytes(), SystemTime::now());
-        let mut request = self
-            .http
-            .client()
+    async fn ask_once(
+        &self,
+        client: Client,
+        endpoint: &Url,
+        metadata: &Metadata,
+        credentials: &Credentials,
+        token: &AccessToken,
+    ) -> Result<Verdict, IssuerError> {
+        let now = self.clock.now().system_time();
+        let Proof { form, authorization } = credentials.prove(token.as_bytes(), &metadata.issuer, now).await;
+        let mut request = client
             .post(endpoint.clone())
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(form);
@@ -98,15 +143,15 @@ impl Introspection {
         }
         let response = request.send().await.map_err(send_error)?;
         if matches!(response.status(), StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED) {
-            return Err(refusal(response).await);
+            return refusal(response).await.map(Verdict::Refused);
         }
-        self.read(read_json(response).await?)
+        self.read(self.http.read_json(response, JSON).await?)
     }
 
     fn read(&self, answer: String) -> Result<Verdict, IssuerError> {
         match Claims::from_introspection(answer, self.project.as_ref()) {
             Ok(Some(claims)) => Ok(Verdict::Active(Box::new(claims))),
-            Ok(None) => Ok(Verdict::Inactive),
+            Ok(None) => Ok(Verdict::Refused(InvalidToken::Inactive)),
             Err(Broken(member)) => {
                 tracing::warn!(member, "the introspection answer is broken");
                 Err(IssuerError::Unusable { problem: "it is not an introspection answer" })
@@ -115,46 +160,16 @@ impl Introspection {
     }
 }
 
-/// A place among the questions that are under way.
-pub(crate) struct Turns {
-    at_once: Semaphore,
-    waiting: AtomicUsize,
+async fn in_time<T>(
+    deadline: Instant,
+    work: impl Future<Output = Result<T, IssuerError>>,
+) -> Result<T, IssuerError> {
+    time::timeout_at(deadline, work).await.unwrap_or(Err(IssuerError::TimedOut))
 }
 
-impl Turns {
-    pub(crate) fn new() -> Self {
-        Self { at_once: Semaphore::new(AT_ONCE), waiting: AtomicUsize::new(0) }
-    }
-
-    async fn take(&self) -> Result<tokio::sync::SemaphorePermit<'_>, IssuerError> {
-        if let Ok(turn) = self.at_once.try_acquire() {
-            return Ok(turn);
-        }
-        let _place = Place::take(&self.waiting)?;
-        self.at_once.acquire().await.map_err(|_| IssuerError::Lost)
-    }
-}
-
-/// A place in the queue, given back also when the wait is cut short.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize) -> Result<Self, IssuerError> {
-        let before = waiting.fetch_add(1, Ordering::Relaxed);
-        let place = Self(waiting);
-        (before < WAITING).then_some(place).ok_or(IssuerError::Overloaded)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Reads a 400 or 401: does the issuer refuse us, or something else? ZITADEL answers 400
+/// Reads a 400 or 401: does the issuer refuse the token, or us, or something else? ZITADEL answers 400
 /// `unauthorized_client` for a client that it does not accept; RFC 6749 says 401 `invalid_client`.
-async fn refusal(response: Response) -> IssuerError {
+async fn refusal(response: Response) -> Result<InvalidToken, IssuerError> {
     #[derive(Deserialize)]
     struct ErrorAnswer {
         error: String,
@@ -162,13 +177,17 @@ async fn refusal(response: Response) -> IssuerError {
 
     let status = response.status();
     let other = IssuerError::Status { status: status.as_u16(), retry_after: None };
-    let Ok(body) = read_bounded(response, 16 * 1024).await else { return other };
+    let Ok(body) = read_bounded(response, MAX_ERROR_BYTES).await else { return Err(other) };
     let read = serde_json::from_slice::<ErrorAnswer>(&body).map(|answer| answer.error);
     match read.as_deref() {
+        // About the token (RFC 7009 section 2.2.1), whatever the status.
+        Ok("unsupported_token_type") => Ok(InvalidToken::Unsupported),
+        // With 401 this may be about us.
+        Ok("invalid_token") if status == StatusCode::BAD_REQUEST => Ok(InvalidToken::Inactive),
         Ok("unauthorized_client" | "invalid_client") => {
-            IssuerError::Refused { error: read.unwrap_or_default() }
+            Err(IssuerError::Refused { error: read.unwrap_or_default() })
         }
-        _ if status == StatusCode::UNAUTHORIZED => IssuerError::Refused { error: "401".to_owned() },
-        _ => other,
+        _ if status == StatusCode::UNAUTHORIZED => Err(IssuerError::Refused { error: "401".to_owned() }),
+        _ => Err(other),
     }
 }

@@ -4,11 +4,11 @@ use std::{fmt, net::IpAddr};
 
 use url::{Host, Url};
 
-use crate::config::ConfigError;
+use crate::{config_error::ConfigError, echo};
 
 /// A ZITADEL instance's issuer: `https://host[:port]`, the port left out when it is the scheme's default.
 ///
-/// Compared character by character with what documents and tokens say.
+/// Compared character by character with what documents and tokens say, where the default port may be written out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issuer {
     url: Url,
@@ -38,7 +38,7 @@ impl Issuer {
     /// [`Builder::dangerous_allow_http`]: crate::Builder::dangerous_allow_http
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let url = parse_origin(text).map_err(|(problem, remedy)| {
-            ConfigError::invalid("issuer", format!("{text:?} {problem}"), remedy)
+            ConfigError::invalid("issuer", format!("{} {problem}", echo::value(text)), remedy)
         })?;
         let text = url.origin().ascii_serialization();
         Ok(Self { url, text })
@@ -48,6 +48,15 @@ impl Issuer {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Whether a document or a token means this issuer. Compared character by character, but for the scheme's default
+    /// port, which an issuer may write out.
+    pub(crate) fn is_named_by(&self, found: &str) -> bool {
+        let default_port = if self.url.scheme() == "https" { ":443" } else { ":80" };
+        let is_default = self.url.port().is_none();
+        found == self.text
+            || (is_default && found.strip_suffix(default_port).is_some_and(|found| found == self.text))
     }
 
     pub(crate) fn url(&self) -> &Url {

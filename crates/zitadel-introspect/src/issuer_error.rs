@@ -1,6 +1,8 @@
 //! Why the issuer gave no verdict.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{error::Error, io, sync::Arc, time::Duration};
+
+use rustls::CertificateError;
 
 /// A cause that several waiters share.
 pub(crate) type SharedError = Arc<dyn Error + Send + Sync>;
@@ -42,6 +44,39 @@ pub enum IssuerError {
         /// What its `Retry-After` asked for.
         retry_after: Option<Duration>,
     },
+    /// A redirect, which is never followed: it would carry tokens elsewhere.
+    #[error(
+        "the issuer redirects (status {status}) to {to:?}, and redirects are not followed; configure the address to which \
+        it leads, or let the proxy in between pass the request on"
+    )]
+    #[non_exhaustive]
+    Redirected {
+        /// The status.
+        status: u16,
+        /// Where it leads, without a query; the first 200 characters.
+        to: String,
+    },
+    /// The discovery document is not there (404): the host belongs to no ZITADEL instance.
+    #[error(
+        "there is no ZITADEL instance under the host {host:?}: use its external domain (`ExternalDomain` in ZITADEL's \
+        settings), and `connect_to` if that name cannot be reached from here"
+    )]
+    #[non_exhaustive]
+    NoInstance {
+        /// The host that was asked.
+        host: String,
+        /// ZITADEL itself says so. Else something answers there that may be a proxy before a ZITADEL that still starts.
+        is_said: bool,
+    },
+    /// An answer larger than [`Builder::max_answer_bytes`](crate::Builder::max_answer_bytes) allows.
+    #[error(
+        "the issuer's answer is larger than {limit} bytes; if the user has that much metadata, raise `max_answer_bytes`"
+    )]
+    #[non_exhaustive]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
     /// An answer that is not what was asked for.
     #[error("the issuer's answer is not usable: {problem}")]
     Unusable {
@@ -79,6 +114,28 @@ impl IssuerError {
         }
     }
 
+    /// The error, its causes, and what to do about the frequent ones, in one line for an operator.
+    ///
+    /// Names addresses and what libraries say of them: for logs and consoles, never for a caller.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let first: &dyn Error = self;
+        let mut parts: Vec<String> = Vec::new();
+        for cause in std::iter::successors(Some(first), |cause| (*cause).source()) {
+            let text = cause.to_string();
+            // Some libraries repeat their cause in their own text.
+            if parts.last().is_none_or(|last| !last.contains(&text)) {
+                parts.push(text);
+            }
+        }
+        let remedy = match self {
+            Self::Unreachable(cause) => remedy_for(&**cause),
+            _ => None,
+        };
+        let causes = parts.join(": ");
+        remedy.map_or(causes.clone(), |remedy| format!("{causes}; {remedy}"))
+    }
+
     /// Seconds after which a caller may try again: what the issuer asked for, within 1 to 10.
     pub(crate) fn retry_after_seconds(&self) -> u64 {
         self.retry_after().map_or(1, |delay| delay.as_secs()).clamp(1, 10)
@@ -86,16 +143,25 @@ impl IssuerError {
 
     /// Whether the issuer has answered, if not well: it is there.
     pub(crate) fn is_an_answer(&self) -> bool {
-        matches!(self, Self::Unusable { .. } | Self::Status { status: ..500, .. })
+        match self {
+            Self::Unusable { .. }
+            | Self::TooLarge { .. }
+            | Self::Redirected { .. }
+            | Self::NoInstance { .. } => true,
+            Self::Status { status, .. } => *status < 500,
+            _ => false,
+        }
     }
 
-    /// Whether other questions will fare the same. An answer that is broken may be so for one token alone,
-    /// and nobody may lock others out with such a token.
+    /// Whether the failure makes the issuer suspicious. A malformed answer does not: it may be about one token alone.
     pub(crate) fn speaks_of_the_issuer(&self) -> bool {
         match self {
             Self::Refused { .. } | Self::Unreachable(_) | Self::TimedOut | Self::Throttled { .. } => true,
             Self::Status { status, .. } => *status >= 500,
             Self::Unusable { .. }
+            | Self::TooLarge { .. }
+            | Self::Redirected { .. }
+            | Self::NoInstance { .. }
             | Self::OtherIssuer { .. }
             | Self::AlwaysActive
             | Self::Overloaded
@@ -107,4 +173,83 @@ impl IssuerError {
     pub(crate) fn is_worth_a_retry(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Status { status: 502..=504, retry_after: None })
     }
+}
+
+/// A connection that was made and then broke: the others of its pool may be dead as well.
+pub(crate) fn is_broken_connection(error: &IssuerError) -> bool {
+    match error {
+        IssuerError::Unreachable(cause) => {
+            cause.downcast_ref::<reqwest::Error>().is_some_and(|error| !error.is_connect())
+        }
+        _ => false,
+    }
+}
+
+/// What to do about the frequent reasons why there is no connection.
+fn remedy_for(first: &(dyn Error + Send + Sync + 'static)) -> Option<&'static str> {
+    let first: &(dyn Error + 'static) = first;
+    if first.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout) {
+        return Some("nothing answers there: look at the address, and at firewalls on the way");
+    }
+    let causes: Vec<_> = std::iter::successors(Some(first), |cause| inner(*cause)).collect();
+    causes.iter().find_map(|cause| {
+        if let Some(error) = cause.downcast_ref::<rustls::Error>() {
+            return remedy_for_tls(error);
+        }
+        let error = cause.downcast_ref::<io::Error>()?;
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                Some("nothing listens there: look at host and port, and whether the issuer runs")
+            }
+            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
+                Some("there is no route to it: look at the network of this machine or container")
+            }
+            _ => is_unknown_name(error).then_some(
+                "the name is not known here: look at its spelling and at the name server; inside a container network, \
+                `connect_to` reaches the issuer by an inner name",
+            ),
+        }
+    })
+}
+
+/// What is inside an error. `io::Error` names the cause of what it wraps as its own and hides the wrapped error itself.
+fn inner<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}
+
+/// The standard library has no kind of its own for the resolver's errors.
+fn is_unknown_name(error: &io::Error) -> bool {
+    error.to_string().starts_with("failed to lookup address information")
+}
+
+fn remedy_for_tls(error: &rustls::Error) -> Option<&'static str> {
+    let rustls::Error::InvalidCertificate(error) = error else {
+        return matches!(error, rustls::Error::InvalidMessage(_)).then_some(
+            "it does not speak TLS on this port: write `http://` before the address, or use another port",
+        );
+    };
+    Some(match error {
+        CertificateError::UnknownIssuer => {
+            "its certificate is not signed by an authority that is trusted here: install `ca-certificates`, or give the \
+            certificate of its own authority (root certificates)"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired: renew it, and look at the clock of this machine"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet: look at the clock of this machine"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another name: use the name for which it was made"
+        }
+        // The variant wraps an error of a library below, which has no type to ask for here.
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "its certificate is that of an authority (CA:TRUE): make one for the server itself, with CA:FALSE, signed by \
+            it"
+        }
+        _ => "its certificate is not accepted: look at the chain that it sends",
+    })
 }

@@ -4,15 +4,18 @@
 
 mod keys;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use jsonwebtoken::{Algorithm, crypto};
 
 pub(crate) use self::keys::KeySource;
-use self::keys::Keys;
+use self::keys::{Key, Keys};
 use crate::{
     bearer::AccessToken,
     claims::{Broken, Claims, Members},
     clock::Now,
     error::InvalidToken,
+    issuer::Issuer,
     issuer_error::IssuerError,
     names::ProjectId,
 };
@@ -22,10 +25,21 @@ const NEVER_IN_ACCESS_TOKENS: [&str; 6] = ["azp", "nonce", "at_hash", "c_hash", 
 
 /// Verifies JWTs with the issuer's published keys.
 pub(crate) struct LocalJwts {
-    pub(crate) issuer: String,
-    pub(crate) project: ProjectId,
-    pub(crate) audience: Option<String>,
+    issuer: Issuer,
+    project: ProjectId,
+    audience: Option<String>,
     pub(crate) keys: Keys,
+    /// That tokens come which cannot be read here was logged.
+    told: AtomicBool,
+}
+
+/// What reading a JWT ourselves comes to.
+pub(crate) enum Reading {
+    /// Signature, issuer, audience and times are right.
+    Valid(Box<Claims>),
+    Refused(InvalidToken),
+    /// The issuer may have signed it, with a key or an algorithm that is not known here: it can tell.
+    Unreadable(InvalidToken),
 }
 
 /// Three parts that may hold a header, claims and a signature.
@@ -38,32 +52,56 @@ pub(crate) struct Jwt<'a> {
 
 /// What a header says that counts. `jku`, `x5u`, `jwk` and `x5c` never do.
 struct Header {
-    algorithm: Algorithm,
+    /// `None` for one that the issuer may use and this library cannot verify.
+    algorithm: Option<Algorithm>,
     key_id: String,
 }
 
 impl LocalJwts {
-    pub(crate) fn new(source: KeySource, issuer: &str, project: ProjectId, audience: Option<String>) -> Self {
-        Self { issuer: issuer.to_owned(), project, audience, keys: Keys::new(source) }
+    pub(crate) fn new(
+        source: KeySource,
+        issuer: Issuer,
+        project: ProjectId,
+        audience: Option<String>,
+    ) -> Self {
+        Self { issuer, project, audience, keys: Keys::new(source), told: AtomicBool::new(false) }
     }
 
-    /// The claims of a token whose signature, issuer, audience and times are right.
-    pub(crate) async fn verify(
-        &self,
-        jwt: &Jwt<'_>,
-        now: Now,
-    ) -> Result<Result<Claims, InvalidToken>, IssuerError> {
+    /// Checks signature, issuer, audience and times.
+    pub(crate) async fn read(&self, jwt: &Jwt<'_>, now: Now) -> Result<Reading, IssuerError> {
         let header = match jwt.header() {
             Ok(header) => header,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Ok(Reading::Refused(error)),
         };
-        let Some(key) = self.keys.get(&header.key_id, now.instant).await? else {
-            return Ok(Err(InvalidToken::UnknownKey));
+        let Some(algorithm) = header.algorithm else {
+            return Ok(Reading::Unreadable(InvalidToken::UnsupportedAlgorithm));
         };
-        if key.algorithm != header.algorithm || !jwt.is_signed_by(&key.decoding, key.algorithm) {
-            return Ok(Err(InvalidToken::BadSignature));
+        let found = self.keys.get(&header.key_id, now.instant).await?;
+        if found.is_empty() {
+            return Ok(Reading::Unreadable(InvalidToken::UnknownKey));
         }
-        Ok(self.claims(&jwt.claims, now))
+        let mut fitting = found.iter().filter_map(|key| key.verifies(algorithm)).peekable();
+        if fitting.peek().is_none() && found.iter().any(Key::is_unreadable) {
+            return Ok(Reading::Unreadable(InvalidToken::UnsupportedAlgorithm));
+        }
+        if !fitting.any(|key| jwt.is_signed_by(key, algorithm)) {
+            return Ok(Reading::Refused(InvalidToken::BadSignature));
+        }
+        Ok(match self.claims(&jwt.claims, now) {
+            Ok(claims) => Reading::Valid(Box::new(claims)),
+            Err(reason) => Reading::Refused(reason),
+        })
+    }
+
+    /// Says once that tokens are refused which the issuer may have signed.
+    pub(crate) fn tell_unreadable(&self, reason: InvalidToken) {
+        if reason == InvalidToken::UnsupportedAlgorithm && !self.told.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                "JWTs ARE REFUSED: they are signed by an algorithm that cannot be verified here, such as ES512, and \
+                this verifier has no credentials to ask the issuer; let the issuer sign with RS256 or ES256, or give \
+                the verifier the key of an API application"
+            );
+        }
     }
 
     fn claims(&self, document: &str, now: Now) -> Result<Claims, InvalidToken> {
@@ -112,12 +150,18 @@ impl<'a> Jwt<'a> {
         &self.claims
     }
 
+    /// `exp` as the token says it, unverified; the end of time where it says none.
+    pub(crate) fn end(&self) -> i64 {
+        let exp = Members::read(&self.claims).and_then(|members| members.lenient_date("exp").ok().flatten());
+        exp.map_or(i64::MAX, |date| date.ceil())
+    }
+
     fn header(&self) -> Result<Header, InvalidToken> {
         let malformed = |Broken(_)| InvalidToken::Malformed;
         let members = Members::read(&self.header).ok_or(InvalidToken::Malformed)?;
         let text = |name| members.checked::<String>(name).map_err(malformed);
         // No extension is understood, so whatever `crit` names is not (RFC 7515 section 4.1.11).
-        if members.get("crit").map_err(malformed)?.is_some() {
+        if members.names("crit") {
             return Err(InvalidToken::Malformed);
         }
         let is_access_token_type = |kind: &String| {
@@ -126,8 +170,8 @@ impl<'a> Jwt<'a> {
         if !text("typ")?.as_ref().is_some_and(is_access_token_type) {
             return Err(InvalidToken::NotAnAccessToken);
         }
-        let algorithm =
-            text("alg")?.as_deref().and_then(keys::algorithm).ok_or(InvalidToken::BadSignature)?;
+        let name = text("alg")?.filter(|name| may_be_the_issuers(name)).ok_or(InvalidToken::BadSignature)?;
+        let algorithm = keys::algorithm(&name);
         let key_id = text("kid")?.ok_or(InvalidToken::UnknownKey)?;
         Ok(Header { algorithm, key_id })
     }
@@ -135,6 +179,12 @@ impl<'a> Jwt<'a> {
     fn is_signed_by(&self, key: &jsonwebtoken::DecodingKey, algorithm: Algorithm) -> bool {
         crypto::verify(self.signature, self.message.as_bytes(), key, algorithm).unwrap_or(false)
     }
+}
+
+/// Whether an issuer signs access tokens by such an algorithm: never with none, and never with a shared secret.
+fn may_be_the_issuers(algorithm: &str) -> bool {
+    let name = algorithm.trim().to_ascii_lowercase();
+    !name.is_empty() && name != "none" && !name.starts_with("hs")
 }
 
 fn decode(part: &str) -> Option<String> {

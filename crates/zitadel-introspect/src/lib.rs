@@ -38,13 +38,18 @@ mod requirement;
 mod error;
 
 mod breaker;
+mod builder;
 mod client_auth;
 mod clock;
-mod config;
+mod config_error;
+mod connector;
 mod discovery;
+mod echo;
+mod engine;
 mod http_client;
 mod issuer;
 mod issuer_error;
+mod key_watch;
 mod names;
 mod protected_resource;
 mod random;
@@ -53,19 +58,22 @@ mod stats;
 mod suspicion;
 #[cfg(feature = "test-util")]
 mod test_util;
+mod turns;
 
 pub use bearer::AccessToken;
+pub use builder::Builder;
 pub use claims::{Claims, RoleGrants};
 pub use client_auth::ClientAuth;
-pub use config::{Builder, ConfigError};
+pub use config_error::ConfigError;
 pub use error::{AuthError, InvalidToken, Reason};
 pub use issuer::Issuer;
 pub use issuer_error::IssuerError;
+pub use key_watch::ReloadError;
 pub use names::{OrganizationId, ProjectId, Role, Scope};
 pub use protected_resource::ResourceMetadata;
 pub use requirement::{RequiredRole, Requirement};
 pub use stats::Stats;
 pub use suspicion::Suspicion;
 #[cfg(feature = "test-util")]
-pub use test_util::{TestCaller, TestTokens};
+pub use test_util::{TestCaller, TestClock, TestTokens};
 pub use verifier::{Caller, Verifier};

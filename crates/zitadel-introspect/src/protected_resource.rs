@@ -4,7 +4,7 @@ use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use serde_json::json;
 use url::Url;
 
-use crate::{config::ConfigError, issuer::is_loopback};
+use crate::{config_error::ConfigError, echo, issuer::is_loopback};
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
@@ -29,7 +29,7 @@ pub(crate) struct ProtectedResource {
 impl ProtectedResource {
     pub(crate) fn parse(resource: String, scopes: Vec<String>) -> Result<Self, ConfigError> {
         let invalid = |problem: &str| {
-            let problem = format!("{resource:?} {problem}");
+            let problem = format!("{} {problem}", echo::value(&resource));
             ConfigError::invalid(
                 "resource",
                 problem,

@@ -2,10 +2,14 @@
 //!
 //! Callers come and go on runtimes of their own (actix-web has one for each worker, tests have one each).
 //! A question and the pooled connection under it must outlive any of them, so both live here.
+//!
+//! `fork` copies memory and not threads: a child has neither the thread nor connections that it may use. Everything that
+//! belongs to one process is therefore a [`PerProcess`].
 
 use std::{
     io,
     pin::Pin,
+    process,
     sync::OnceLock,
     task::{Context, Poll},
     thread,
@@ -17,14 +21,54 @@ use tokio::{
     task::JoinHandle,
 };
 
+/// A value of which each process has its own. Without locks: one that another thread held at the moment of `fork` would
+/// stay locked in the child for ever. What belonged to the parent is kept and not touched.
+pub(crate) struct PerProcess<T> {
+    process: u32,
+    value: T,
+    next: OnceLock<Box<Self>>,
+}
+
+impl<T> PerProcess<T> {
+    /// The value of this process.
+    pub(crate) fn new(value: T) -> Self {
+        Self { process: process::id(), value, next: OnceLock::new() }
+    }
+
+    /// The newest value, which is the parent's in a child that has not asked for its own yet. Costs no system call.
+    #[inline]
+    pub(crate) fn newest(&self) -> &T {
+        &self.last().value
+    }
+
+    /// The value of this process, made if it has none.
+    pub(crate) fn own<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
+        let last = self.last();
+        if last.process == process::id() {
+            return Ok(&last.value);
+        }
+        let next = Box::new(Self::new(make()?));
+        Ok(&last.next.get_or_init(|| next).value)
+    }
+
+    fn last(&self) -> &Self {
+        let mut last = self;
+        while let Some(next) = last.next.get() {
+            last = next;
+        }
+        last
+    }
+}
+
+/// The runtime of the thread, which is started on first use.
 pub(crate) fn handle() -> io::Result<Handle> {
-    static HANDLE: OnceLock<Handle> = OnceLock::new();
-    if let Some(handle) = HANDLE.get() {
-        return Ok(handle.clone());
+    static HANDLES: OnceLock<PerProcess<Handle>> = OnceLock::new();
+    if let Some(handles) = HANDLES.get() {
+        return handles.own(start).cloned();
     }
     let started = start()?;
     // Two first users may both have started a thread; one of them idles for ever, which costs nothing.
-    Ok(HANDLE.get_or_init(|| started).clone())
+    HANDLES.get_or_init(|| PerProcess::new(started)).own(start).cloned()
 }
 
 fn start() -> io::Result<Handle> {

@@ -1,6 +1,11 @@
 //! Seen from outside: what the verifier has done so far.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Mutex, Once, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use metrics::{Counter as Published, Histogram, Unit};
 
 /// A snapshot of a verifier's counters, from [`Verifier::stats`](crate::Verifier::stats). All count from the
 /// verifier's start, but for those that say otherwise.
@@ -51,6 +56,16 @@ pub(crate) struct Counters {
     pub(crate) active: Counter,
     pub(crate) inactive: Counter,
     pub(crate) failed: Counter,
+    /// What the facade was given so far.
+    published: Mutex<Stats>,
+}
+
+/// Whose numbers they are: a process may have several verifiers.
+#[derive(Debug, Clone)]
+pub(crate) struct Labels {
+    pub(crate) issuer: String,
+    /// Empty for a verifier that only reads JWTs.
+    pub(crate) client_id: String,
 }
 
 #[derive(Debug, Default)]
@@ -85,38 +100,111 @@ impl Counters {
     }
 }
 
-impl Stats {
-    /// Hands the numbers to whatever recorder the process has installed for the `metrics` facade.
-    pub(crate) fn publish(&self, issuer: &str) {
-        for (name, value) in [
-            ("zitadel_introspect_hits_total", self.hits),
-            ("zitadel_introspect_negative_hits_total", self.negative_hits),
-            ("zitadel_introspect_misses_total", self.misses),
-            ("zitadel_introspect_coalesced_total", self.coalesced),
-            ("zitadel_introspect_refreshes_on_denial_total", self.refreshes_on_denial),
-            ("zitadel_introspect_renewals_total", self.renewals),
-            ("zitadel_introspect_stale_total", self.stale),
-            ("zitadel_introspect_local_total", self.local),
-        ] {
-            metrics::counter!(name, "issuer" => issuer.to_owned()).absolute(value);
+/// One of the numbers.
+type Number = fn(&Stats) -> u64;
+/// The name of a metric, its help text, and the number that it shows.
+type Metric = (&'static str, &'static str, Number);
+
+const COUNTERS: [Metric; 8] = [
+    ("zitadel_introspect_hits_total", "Requests let on by a verdict that was held", |stats| stats.hits),
+    ("zitadel_introspect_negative_hits_total", "Requests refused by a verdict that was held", |stats| {
+        stats.negative_hits
+    }),
+    ("zitadel_introspect_misses_total", "Tokens about which nothing was held", |stats| stats.misses),
+    ("zitadel_introspect_coalesced_total", "Requests that joined a question in flight", |stats| {
+        stats.coalesced
+    }),
+    (
+        "zitadel_introspect_refreshes_on_denial_total",
+        "Questions because a held verdict lacked a role",
+        |stats| stats.refreshes_on_denial,
+    ),
+    ("zitadel_introspect_renewals_total", "Questions because a held verdict was too old", |stats| {
+        stats.renewals
+    }),
+    (
+        "zitadel_introspect_stale_total",
+        "Verdicts past their time that served while the issuer failed",
+        |stats| stats.stale,
+    ),
+    ("zitadel_introspect_local_total", "JWTs that were verified locally", |stats| stats.local),
+];
+
+const UPSTREAM: &str = "zitadel_introspect_upstream_total";
+const OUTCOMES: [(&str, Number); 3] = [
+    ("active", |stats| stats.active),
+    ("inactive", |stats| stats.inactive),
+    ("failed", |stats| stats.failed),
+];
+
+const GAUGES: [Metric; 3] = [
+    ("zitadel_introspect_cache_entries", "Good verdicts held now", |stats| stats.held),
+    ("zitadel_introspect_cache_negative_entries", "Bad verdicts held now", |stats| stats.held_bad),
+    (
+        "zitadel_introspect_breaker_open",
+        "1 while questions are refused at once because the issuer fails",
+        |stats| u64::from(stats.breaker_open),
+    ),
+];
+
+const SECONDS: &str = "zitadel_introspect_upstream_seconds";
+
+impl Counters {
+    /// Hands what was counted since the last call to whatever recorder the process has installed for the `metrics` facade.
+    /// Differences, and not values: verifiers with the same labels add up.
+    pub(crate) fn publish(&self, now: Stats, labels: &Labels) {
+        describe();
+        let mut before = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, _, value) in COUNTERS {
+            add(&labels.counter(name), value(&before), value(&now));
         }
-        for (outcome, value) in
-            [("active", self.active), ("inactive", self.inactive), ("failed", self.failed)]
-        {
-            let issuer = issuer.to_owned();
-            metrics::counter!("zitadel_introspect_upstream_total", "issuer" => issuer, "outcome" => outcome)
-                .absolute(value);
+        for (outcome, value) in OUTCOMES {
+            add(&labels.upstream(outcome), value(&before), value(&now));
         }
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "the facade has floats only, and counts are far below 2^52"
-        )]
-        for (name, value) in [
-            ("zitadel_introspect_cache_entries", self.held as f64),
-            ("zitadel_introspect_cache_negative_entries", self.held_bad as f64),
-            ("zitadel_introspect_breaker_open", f64::from(u8::from(self.breaker_open))),
-        ] {
-            metrics::gauge!(name, "issuer" => issuer.to_owned()).set(value);
+        for (name, _, value) in GAUGES {
+            let gauge = metrics::gauge!(
+                name, "issuer" => labels.issuer.clone(), "client_id" => labels.client_id.clone());
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "the facade has floats only, and counts are far below 2^52"
+            )]
+            gauge.increment(value(&now) as f64 - value(&before) as f64);
         }
+        *before = now;
     }
+}
+
+impl Labels {
+    pub(crate) fn upstream_seconds(&self) -> Histogram {
+        let (issuer, client_id) = (self.issuer.clone(), self.client_id.clone());
+        metrics::histogram!(SECONDS, "issuer" => issuer, "client_id" => client_id)
+    }
+
+    fn counter(&self, name: &'static str) -> Published {
+        metrics::counter!(name, "issuer" => self.issuer.clone(), "client_id" => self.client_id.clone())
+    }
+
+    fn upstream(&self, outcome: &'static str) -> Published {
+        let (issuer, client_id) = (self.issuer.clone(), self.client_id.clone());
+        metrics::counter!(UPSTREAM, "issuer" => issuer, "client_id" => client_id, "outcome" => outcome)
+    }
+}
+
+fn add(counter: &Published, before: u64, now: u64) {
+    counter.increment(now.saturating_sub(before));
+}
+
+/// Gives the metrics their help texts, once for the process.
+fn describe() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for (name, help, _) in COUNTERS {
+            metrics::describe_counter!(name, help);
+        }
+        metrics::describe_counter!(UPSTREAM, "Questions to the issuer by their outcome");
+        for (name, help, _) in GAUGES {
+            metrics::describe_gauge!(name, help);
+        }
+        metrics::describe_histogram!(SECONDS, Unit::Seconds, "How long questions to the issuer took");
+    });
 }

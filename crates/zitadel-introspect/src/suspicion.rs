@@ -1,23 +1,21 @@
 //! Why an issuer may call a token inactive: read from the token's own text, for people, never for a decision.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::Value;
-use zeroize::Zeroizing;
 
-use crate::{bearer::AccessToken, issuer::Issuer, jwt::Jwt};
+use crate::{
+    bearer::{AccessToken, MAX_TOKEN_BYTES},
+    clock::Now,
+    error::Reason,
+    issuer::Issuer,
+    jwt::Jwt,
+};
 
 /// A sign in the **unverified** text of a token of why its issuer calls it inactive.
 ///
 /// For the person who runs a check; nothing here lets anybody in. Its text begins with "it" and stands for the token.
-///
-/// ```
-/// use zitadel_introspect::{Issuer, Suspicion};
-///
-/// let issuer = Issuer::parse("my-domain.zitadel.cloud")?;
-/// assert_eq!(Suspicion::of("an-opaque-token", &issuer, "client-id"), [Suspicion::Opaque]);
-/// # Ok::<(), zitadel_introspect::ConfigError>(())
-/// ```
+/// From [`Verifier::suspect`](crate::Verifier::suspect).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Suspicion {
@@ -26,10 +24,14 @@ pub enum Suspicion {
         "it is no token: a token has no white space and no characters beyond those of RFC 6750 section 2.1"
     )]
     Malformed,
+    /// More bytes than any token has.
+    #[error("it is longer than {MAX_TOKEN_BYTES} bytes, and longer tokens are refused")]
+    TooLong,
     /// No JWT, so that nothing can be read.
     #[error(
-        "it is opaque, so that it does not say more: it has expired, was revoked, belongs to another instance, or its \
-        user was deactivated"
+        "it is opaque, so that it does not say more: its client did not ask for the scope \
+        urn:zitadel:iam:org:project:id:{{projectId}}:aud with the id of this API's project (the commonest cause), or it \
+        has expired, was revoked, belongs to another instance, or its user was deactivated"
     )]
     Opaque,
     /// `iss` is another issuer.
@@ -75,26 +77,29 @@ pub enum Suspicion {
 
 impl Suspicion {
     /// All that is suspicious about a token; at least one.
-    #[must_use]
-    pub fn of(token: &str, issuer: &Issuer, client_id: &str) -> Vec<Self> {
-        let header = Zeroizing::new(format!("Bearer {token}"));
-        let Ok(token) = AccessToken::from_headers([header.as_bytes()]) else { return vec![Self::Malformed] };
+    pub(crate) fn of(token: &str, issuer: &Issuer, client_id: &str, now: Now) -> Vec<Self> {
+        let token = match AccessToken::from_text(token) {
+            Ok(token) => token,
+            Err(Reason::TokenTooLong) => return vec![Self::TooLong],
+            Err(_) => return vec![Self::Malformed],
+        };
         let claims = Jwt::of(&token).and_then(|jwt| serde_json::from_str(jwt.claims()).ok());
         let Some(claims) = claims else { return vec![Self::Opaque] };
-        let found = Self::in_claims(&claims, issuer.as_str(), client_id);
+        let found = Self::in_claims(&claims, issuer, client_id, now);
         if found.is_empty() { vec![Self::Unremarkable] } else { found }
     }
 
-    fn in_claims(claims: &Value, issuer: &str, client_id: &str) -> Vec<Self> {
+    fn in_claims(claims: &Value, issuer: &Issuer, client_id: &str, now: Now) -> Vec<Self> {
         let text = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or_default();
         let mut found = Vec::new();
-        if text("iss") != issuer {
-            found.push(Self::OtherIssuer { found: text("iss").to_owned(), expected: issuer.to_owned() });
+        if !issuer.is_named_by(text("iss")) {
+            let expected = issuer.as_str().to_owned();
+            found.push(Self::OtherIssuer { found: text("iss").to_owned(), expected });
         }
         if claims.get("jti").is_none() {
             found.push(Self::IdToken);
         }
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = u64::try_from(now.wall()).unwrap_or_default();
         let time = |name: &str| claims.get(name).and_then(Value::as_u64);
         if let Some(ago) = time("exp").and_then(|end| now.checked_sub(end)) {
             found.push(Self::Expired { ago: Duration::from_secs(ago) });

@@ -3,17 +3,23 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use serde_json::{Map, Value, json};
 
 use crate::{
     bearer::AccessToken,
+    builder::PresentationSettings,
     cache::{Held, Refused},
     claims::Claims,
     clock::{Clock, Now},
-    error::InvalidToken,
+    config_error::ConfigError,
+    error::{AuthError, InvalidToken},
     flight::{Found, Outcome},
     issuer::Issuer,
     issuer_error::IssuerError,
@@ -43,14 +49,53 @@ use crate::{
 /// # }
 /// ```
 #[derive(Default)]
-pub struct TestTokens(HashMap<Vec<u8>, Scripted>);
+pub struct TestTokens {
+    tokens: HashMap<Vec<u8>, Scripted>,
+    presentation: PresentationSettings,
+}
+
+/// A clock that a test moves; [`Builder::clock`](crate::Builder::clock) gives it to a verifier. It goes on by itself as
+/// well. Clones are one clock.
+///
+/// ```
+/// use std::time::Duration;
+/// use zitadel_introspect::TestClock;
+///
+/// let clock = TestClock::new();
+/// clock.advance(Duration::from_secs(60));
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct TestClock(Arc<AtomicI64>);
+
+impl TestClock {
+    /// A clock that shows the machine's time.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Moves the clock on.
+    pub fn advance(&self, time: Duration) {
+        self.0.fetch_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+    }
+
+    /// Sets the clock so many milliseconds ahead of the machine's, or behind it.
+    pub fn set_ahead_millis(&self, millis: i64) {
+        self.0.store(millis, Ordering::SeqCst);
+    }
+
+    pub(crate) fn as_clock(&self) -> Clock {
+        Clock::ahead(Arc::clone(&self.0))
+    }
+}
 
 /// Who a token belongs to.
 #[derive(Debug, Clone)]
 pub struct TestCaller {
     claims: Map<String, Value>,
     organization: String,
-    roles: BTreeMap<String, BTreeMap<String, String>>,
+    /// With the organization that granted each; `None` is the caller's own.
+    roles: Vec<(Role, Option<OrganizationId>)>,
     scopes: Vec<String>,
 }
 
@@ -76,34 +121,69 @@ impl TestTokens {
     #[must_use]
     pub fn caller(mut self, token: &str, caller: TestCaller) -> Self {
         let claims = caller.into_claims();
-        self.0.insert(token.into(), Scripted::Active(Box::new(claims)));
+        self.tokens.insert(token.into(), Scripted::Active(Box::new(claims)));
         self
     }
 
     /// A token that is refused for a reason: 401.
     #[must_use]
     pub fn refused(mut self, token: &str, reason: InvalidToken) -> Self {
-        self.0.insert(token.into(), Scripted::Refused(reason));
+        self.tokens.insert(token.into(), Scripted::Refused(reason));
         self
     }
 
     /// A token about which no verdict can be had: 503.
     #[must_use]
     pub fn unavailable(mut self, token: &str) -> Self {
-        self.0.insert(token.into(), Scripted::Unavailable);
+        self.tokens.insert(token.into(), Scripted::Unavailable);
+        self
+    }
+
+    /// Renders the bodies of errors as the production verifier does; see
+    /// [`Builder::error_body`](crate::Builder::error_body).
+    #[must_use]
+    pub fn error_body(
+        mut self,
+        content_type: impl Into<String>,
+        render: impl Fn(&AuthError) -> String + Send + Sync + 'static,
+    ) -> Self {
+        self.presentation.error_body = Some((content_type.into(), Box::new(render)));
+        self
+    }
+
+    /// The realm of each challenge; see [`Builder::realm`](crate::Builder::realm).
+    #[must_use]
+    pub fn realm(mut self, realm: impl Into<String>) -> Self {
+        self.presentation.realm = Some(realm.into());
+        self
+    }
+
+    /// How the API describes itself; see [`Builder::resource`](crate::Builder::resource).
+    #[must_use]
+    pub fn resource<S: Into<String>>(
+        mut self,
+        resource: impl Into<String>,
+        scopes: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.presentation.resource = Some((resource.into(), scopes.into_iter().map(Into::into).collect()));
         self
     }
 
     /// The verifier.
+    ///
+    /// # Panics
+    ///
+    /// If how errors look is set as no verifier could be built.
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "the address is fixed and good")]
-    pub fn verifier(self) -> Verifier {
+    pub fn verifier(mut self) -> Verifier {
         let issuer = Issuer::parse("https://issuer.test").expect("an issuer");
-        Verifier::new(Source::Scripted(self), issuer, None, Arc::default(), Clock::default())
+        let checked = std::mem::take(&mut self.presentation).check();
+        let (presentation, resource) = checked.unwrap_or_else(|error: ConfigError| panic!("{error}"));
+        Verifier::new(Source::Scripted(self), issuer, resource, presentation, Clock::default())
     }
 
     pub(crate) fn get(&self, token: &AccessToken, now: Now) -> Outcome {
-        match self.0.get(token.as_bytes()) {
+        match self.tokens.get(token.as_bytes()) {
             Some(Scripted::Active(claims)) if claims.has_expired(now) => {
                 Ok(Found::Bad(Refused::of(claims, InvalidToken::Expired)))
             }
@@ -119,7 +199,7 @@ impl TestTokens {
 
 impl fmt::Debug for TestTokens {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("TestTokens").field("tokens", &self.0.len()).finish_non_exhaustive()
+        formatter.debug_struct("TestTokens").field("tokens", &self.tokens.len()).finish_non_exhaustive()
     }
 }
 
@@ -131,12 +211,12 @@ impl TestCaller {
         Self {
             claims: claims.as_object().cloned().unwrap_or_default(),
             organization: "1".to_owned(),
-            roles: BTreeMap::new(),
+            roles: Vec::new(),
             scopes: Vec::new(),
         }
     }
 
-    /// The caller's own organization, in which [`role`](Self::role) then grants.
+    /// The caller's own organization, in which [`role`](Self::role) grants, whichever of the two is called first.
     #[must_use]
     pub fn organization(mut self, id: impl Into<OrganizationId>) -> Self {
         id.into().as_str().clone_into(&mut self.organization);
@@ -145,16 +225,15 @@ impl TestCaller {
 
     /// A role, granted in the caller's own organization.
     #[must_use]
-    pub fn role(self, role: impl Into<Role>) -> Self {
-        let organization = self.organization.clone();
-        self.role_in(role, organization)
+    pub fn role(mut self, role: impl Into<Role>) -> Self {
+        self.roles.push((role.into(), None));
+        self
     }
 
     /// A role, granted in an organization.
     #[must_use]
     pub fn role_in(mut self, role: impl Into<Role>, organization: impl Into<OrganizationId>) -> Self {
-        let organizations = self.roles.entry(role.into().to_string()).or_default();
-        organizations.insert(organization.into().to_string(), "organization.test".to_owned());
+        self.roles.push((role.into(), Some(organization.into())));
         self
     }
 
@@ -174,10 +253,15 @@ impl TestCaller {
 
     /// By the same reader that reads the issuer's answers.
     fn into_claims(mut self) -> Claims {
+        let mut roles: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
+        for (role, organization) in &self.roles {
+            let organization = organization.as_ref().map_or(&*self.organization, OrganizationId::as_str);
+            roles.entry(role.as_str()).or_default().insert(organization, "organization.test");
+        }
         let own = json!({
             "active": true,
             "scope": self.scopes.join(" "),
-            "urn:zitadel:iam:org:project:roles": self.roles,
+            "urn:zitadel:iam:org:project:roles": roles,
             "urn:zitadel:iam:user:resourceowner:id": self.organization,
         });
         self.claims.extend(own.as_object().cloned().unwrap_or_default());

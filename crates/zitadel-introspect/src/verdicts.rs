@@ -12,26 +12,31 @@ use tracing::Instrument;
 
 use crate::{
     bearer::AccessToken,
-    breaker::Breaker,
     cache::{Cache, Held, Key, Known, Refused},
     clock::{Clock, Now},
     error::InvalidToken,
     flight::{Flights, Found, Joined, Outcome, SentAt, Takeoff, Waiting},
     introspection::{Introspection, Verdict},
+    issuer::Issuer,
     issuer_error::IssuerError,
-    jwt::{Jwt, LocalJwts},
+    jwt::{Jwt, LocalJwts, Reading},
+    key_watch::{KeyWatch, ReloadError},
     requirement::Requirement,
     runtime::Timer,
-    stats::{Counters, Stats},
+    stats::{Counters, Labels, Stats},
 };
 
 /// Renewals ahead that are under way at once.
 const RENEWALS_AT_ONCE: usize = 16;
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Verdicts that have lapsed give their memory back so often.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
 /// What is set for the handling of verdicts.
+#[derive(Clone)]
 pub(crate) struct VerdictSettings {
-    pub(crate) issuer: String,
+    pub(crate) issuer: Issuer,
     pub(crate) audience: Option<String>,
     pub(crate) is_cached: bool,
     pub(crate) timeout: Duration,
@@ -45,14 +50,15 @@ pub(crate) struct VerdictSettings {
 /// The engine below a verifier.
 pub(crate) struct Verdicts {
     pub(crate) settings: VerdictSettings,
+    pub(crate) labels: Labels,
     pub(crate) cache: Cache,
-    pub(crate) breaker: Breaker,
     pub(crate) counters: Counters,
     pub(crate) clock: Clock,
     pub(crate) flights: Flights,
     pub(crate) local: Option<LocalJwts>,
     /// `None` for a verifier that only reads JWTs.
-    pub(crate) introspection: Option<Introspection>,
+    pub(crate) introspection: Option<Arc<Introspection>>,
+    pub(crate) key_watch: Option<KeyWatch>,
     pub(crate) handle: tokio::runtime::Handle,
     pub(crate) renewals: AtomicUsize,
 }
@@ -66,7 +72,7 @@ impl Verdicts {
         requirement: &Requirement,
         now: Now,
     ) -> Option<Arc<Held>> {
-        let key = self.cache.key(token);
+        let key = Cache::key(token);
         let held = self.cache.held(&key)?;
         let serves = self.serves(&held, requirement.max_age(), now) && !held.claims.has_expired(now);
         if !serves || !requirement.is_met(&held.claims) {
@@ -83,7 +89,7 @@ impl Verdicts {
         max_age: Option<Duration>,
         now: Now,
     ) -> Outcome {
-        let key = self.cache.key(token);
+        let key = Cache::key(token);
         let mut stale = None;
         match self.cache.look(&key, now.instant, self.settings.stale_for) {
             Known::Good(held) if self.serves(&held, max_age, now) => {
@@ -128,16 +134,17 @@ impl Verdicts {
         held: &Arc<Held>,
         now: Now,
     ) -> Option<Found> {
-        let key = self.cache.key(token);
+        let key = Cache::key(token);
         let is_newer = |newest: &Arc<Held>| !Arc::ptr_eq(newest, held) && self.still_stands(newest, now);
         let newest = self.cache.newest(&key).filter(is_newer);
+        let evicted_at = self.cache.evicted_at();
         let slot = newest.as_ref().unwrap_or(held);
         let outcome = if slot.claim_denial_question(self.settings.denial_interval, now.instant) {
             self.counters.refreshes_on_denial.count();
             self.ask(token, key, Some(now.instant)).await
-        } else if let Some(under_way) = self.flights.under_way(&key) {
+        } else if let Some(under_way) = self.flights.under_way(&key, evicted_at) {
             self.counters.coalesced.count();
-            under_way.await
+            self.within_timeout(under_way).await
         } else {
             return newest.map(Found::Good);
         };
@@ -183,7 +190,7 @@ impl Verdicts {
             return Ok(None);
         }
         let token = AccessToken::never_issued();
-        self.ask(&token, self.cache.key(&token), None).await.map(Some)
+        self.ask(&token, Cache::key(&token), None).await.map(Some)
     }
 
     /// The issuer's clock, where there is an issuer to ask.
@@ -196,26 +203,61 @@ impl Verdicts {
         asking.await.unwrap_or(Err(IssuerError::Lost))
     }
 
+    /// Takes up the key that the key file holds now.
+    pub(crate) async fn reload_key(self: Arc<Self>) -> Result<(), ReloadError> {
+        let handle = self.handle.clone();
+        let reloading = handle.spawn(async move {
+            match (&self.key_watch, &self.introspection) {
+                (Some(watch), Some(asking)) => watch.take_up(asking).await,
+                _ => Err(ReloadError::NoFile),
+            }
+        });
+        reloading.await.unwrap_or(Err(ReloadError::Issuer(IssuerError::Lost)))
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         let (held, held_bad) = self.cache.len();
         Stats {
             held: held as u64,
             held_bad: held_bad as u64,
-            breaker_open: self.breaker.is_open(),
+            breaker_open: self.introspection.as_ref().is_some_and(|asking| asking.breaker.is_open()),
             ..self.counters.snapshot()
         }
     }
 
-    /// Hands the numbers to the `metrics` facade as long as there is a verifier.
-    pub(crate) fn publish_stats(self: &Arc<Self>) {
+    /// Forgets the verdict on one token.
+    pub(crate) fn evict_token(&self, token: &AccessToken) {
+        let end = Jwt::of(token).map_or(i64::MAX, |jwt| jwt.end());
+        self.cache.forget(&Cache::key(token), end, self.clock.now().instant);
+    }
+
+    /// What happens without a request, as long as there is a verifier: numbers go to the `metrics` facade, lapsed
+    /// verdicts are given back, a new key file is taken up.
+    pub(crate) fn tend(self: &Arc<Self>) {
         let this = Arc::downgrade(self);
         self.handle.spawn(async move {
+            let mut swept_at = None;
             loop {
                 tokio::time::sleep(PUBLISH_INTERVAL).await;
                 let Some(this) = this.upgrade() else { return };
-                this.stats().publish(&this.settings.issuer);
+                this.publish();
+                let now = this.clock.now();
+                let is_due = |at: Instant| now.instant.saturating_duration_since(at) >= SWEEP_INTERVAL;
+                if swept_at.is_none_or(is_due) {
+                    swept_at = Some(now.instant);
+                    let this = Arc::clone(&this);
+                    // Looks at each verdict: not on the thread that asks.
+                    tokio::task::spawn_blocking(move || this.cache.sweep(now, this.settings.stale_for));
+                }
             }
         });
+        if let (Some(watch), Some(asking)) = (&self.key_watch, &self.introspection) {
+            self.handle.spawn(watch.clone().run(Arc::downgrade(asking)));
+        }
+    }
+
+    fn publish(&self) {
+        self.counters.publish(self.stats(), &self.labels);
     }
 
     /// Whether a held verdict may answer by itself.
@@ -286,21 +328,35 @@ impl Verdicts {
             return self.introspection.is_none().then_some(Ok(Found::Bad(InvalidToken::Malformed.into())));
         };
         self.counters.local.count();
-        Some(match local.verify(&jwt, now).await {
-            Ok(Ok(claims)) => {
-                let held = Arc::new(Held::new(claims, now.instant, true));
+        Some(match local.read(&jwt, now).await {
+            Ok(Reading::Valid(claims)) => {
+                let held = Arc::new(Held::new(*claims, now.instant, true));
                 self.keep(key, &Found::Good(Arc::clone(&held)), now.instant);
                 if self.settings.confirm_within.is_some() {
                     self.renew_ahead(token, key, &held);
                 }
                 Ok(Found::Good(held))
             }
-            // Perhaps a key of a kind that we cannot use: the issuer can.
-            Ok(Err(InvalidToken::UnknownKey)) if self.introspection.is_some() => return None,
+            Ok(Reading::Unreadable(_)) if self.introspection.is_some() => return None,
+            Ok(Reading::Unreadable(reason)) => {
+                local.tell_unreadable(reason);
+                Ok(Found::Bad(reason.into()))
+            }
             // Not held: it costs no question, and must not push out what the issuer said of other tokens.
-            Ok(Err(reason)) => Ok(Found::Bad(reason.into())),
+            Ok(Reading::Refused(reason)) => Ok(Found::Bad(reason.into())),
             Err(error) => Err(error),
         })
+    }
+
+    /// A JWT that the issuer calls inactive is not read locally any more. Only one that would pass is remembered, or
+    /// made-up tokens could push it out.
+    async fn distrust(&self, token: &AccessToken, key: Key) {
+        let (Some(local), Some(jwt)) = (&self.local, Jwt::of(token)) else { return };
+        match local.read(&jwt, self.clock.now()).await {
+            Ok(Reading::Valid(claims)) => self.cache.distrust(key, claims.end()),
+            Ok(Reading::Refused(_) | Reading::Unreadable(_)) => {}
+            Err(_) => self.cache.distrust(key, jwt.end()),
+        }
     }
 
     fn keep(&self, key: Key, found: &Found, asked_at: Instant) {
@@ -358,13 +414,10 @@ impl Verdicts {
     async fn question(&self, token: &AccessToken, key: Key, sent_at: &SentAt) -> Outcome {
         let began = Instant::now();
         let span = tracing::debug_span!("introspection", issuer = %self.settings.issuer);
-        let asking = self.ask_and_doubt(token, key, sent_at).instrument(span);
-        let outcome = tokio::time::timeout(self.settings.timeout, asking).await;
-        let outcome = outcome.unwrap_or(Err(IssuerError::TimedOut));
-        metrics::histogram!("zitadel_introspect_upstream_seconds").record(began.elapsed());
-        let is_inactive = outcome.as_ref().is_ok_and(Found::is_inactive);
-        if is_inactive && self.local.is_some() && Jwt::of(token).is_some() {
-            self.cache.distrust(key);
+        let outcome = self.ask_and_doubt(token, key, sent_at).instrument(span).await;
+        self.labels.upstream_seconds().record(began.elapsed());
+        if outcome.as_ref().is_ok_and(Found::is_inactive) {
+            self.distrust(token, key).await;
         }
         if let Ok(found) = &outcome {
             let asked_at = sent_at.get().copied().unwrap_or_else(|| self.clock.now().instant);
@@ -380,35 +433,47 @@ impl Verdicts {
 
     /// ZITADEL says inactive for its own troubles as well: a token that was good is asked for once more.
     async fn ask_and_doubt(&self, token: &AccessToken, key: Key, sent_at: &SentAt) -> Outcome {
-        let found = self.ask_once(token, sent_at).await?;
+        let deadline = tokio::time::Instant::now() + self.settings.timeout;
+        let found = self.ask_once(token, sent_at, deadline).await?;
         if found.is_inactive() && self.cache.knew_as_good(&key, self.clock.now()) {
-            return self.ask_once(token, sent_at).await;
+            return self.ask_once(token, sent_at, deadline).await;
         }
         Ok(found)
     }
 
-    async fn ask_once(&self, token: &AccessToken, sent_at: &SentAt) -> Outcome {
+    async fn ask_once(
+        &self,
+        token: &AccessToken,
+        sent_at: &SentAt,
+        deadline: tokio::time::Instant,
+    ) -> Outcome {
         let Some(introspection) = &self.introspection else {
             return Err(IssuerError::Unusable { problem: "this verifier reads JWTs only and cannot ask" });
         };
         let mark = || {
             let _ = sent_at.set(self.clock.now().instant);
         };
-        let answer = introspection.ask(token, &self.breaker, mark).await?;
-        Ok(match answer {
-            Verdict::Inactive => Found::Bad(InvalidToken::Inactive.into()),
-            Verdict::Active(claims) => {
-                let checked = claims.check_origin(&self.settings.issuer, self.settings.audience.as_deref());
-                let now = self.clock.now();
-                match checked.and_then(|()| claims.check_times(now.wall())) {
-                    Ok(()) => {
-                        let asked_at = sent_at.get().copied().unwrap_or(now.instant);
-                        Found::Good(Arc::new(Held::new(*claims, asked_at, false)))
-                    }
-                    Err(reason) => Found::Bad(Refused::of(&claims, reason)),
-                }
+        let claims = match introspection.ask(token, deadline, mark).await? {
+            Verdict::Refused(reason) => return Ok(Found::Bad(reason.into())),
+            Verdict::Active(claims) => claims,
+        };
+        let now = self.clock.now();
+        let checked = claims.check_origin(&self.settings.issuer, self.settings.audience.as_deref());
+        Ok(match checked.and_then(|()| claims.check_times(now.wall())) {
+            Ok(()) => {
+                let asked_at = sent_at.get().copied().unwrap_or(now.instant);
+                Found::Good(Arc::new(Held::new(*claims, asked_at, false)))
             }
+            Err(reason) => Found::Bad(Refused::of(&claims, reason)),
         })
+    }
+}
+
+/// What was counted since the last publication is not lost.
+impl Drop for Verdicts {
+    fn drop(&mut self) {
+        let nothing_is_held = Stats { held: 0, held_bad: 0, breaker_open: false, ..self.stats() };
+        self.counters.publish(nothing_is_held, &self.labels);
     }
 }
 

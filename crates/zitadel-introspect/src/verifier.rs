@@ -10,24 +10,26 @@ use std::{
 };
 
 use futures_util::future::{Either, select};
-use zeroize::Zeroizing;
 
 use crate::{
-    bearer::AccessToken,
+    bearer::{AccessToken, MAX_TOKEN_BYTES},
+    builder::Builder,
     cache::{Evict, Held, Refused},
     claims::Claims,
     client_auth::ClientAuth,
     clock::{Clock, Now},
-    config::Builder,
+    engine::Engines,
     error::{AuthError, InvalidToken, Presentation, Reason},
     flight::{Found, Outcome},
     issuer::Issuer,
     issuer_error::IssuerError,
+    key_watch::ReloadError,
     names::{OrganizationId, ProjectId},
     protected_resource::{ProtectedResource, ResourceMetadata},
     requirement::Requirement,
     runtime::{self, Timer},
     stats::Stats,
+    suspicion::Suspicion,
     verdicts::Verdicts,
 };
 
@@ -39,6 +41,10 @@ const SHORTEST_LOOK: Duration = Duration::from_millis(10);
 
 /// Finds out whose token a request carries, and whether they may pass. Cheap to clone; make one for the
 /// process.
+///
+/// Build it after `fork`, where a server forks (daemons, workers before the first request). A verifier that was built
+/// before works in the child as well: it notices the new process when it first asks, and starts there with a thread,
+/// connections and a cache of its own.
 #[derive(Clone)]
 pub struct Verifier(Arc<Inner>);
 
@@ -98,6 +104,28 @@ impl Verifier {
     ) -> Result<Caller, AuthError> {
         let token = AccessToken::from_headers(authorization_fields);
         let token = token.map_err(|reason| self.refuse(reason, None))?;
+        self.require(token, requirement).await
+    }
+
+    /// As [`authorize`](Self::authorize), where credentials are optional: `None` without any, which is no refusal and is
+    /// not logged. Bad credentials are refused all the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`authorize`](Self::authorize).
+    pub async fn authorize_optional<'h>(
+        &self,
+        authorization_fields: impl IntoIterator<Item = &'h [u8]>,
+        requirement: &Requirement,
+    ) -> Result<Option<Caller>, AuthError> {
+        match AccessToken::from_headers(authorization_fields) {
+            Err(Reason::MissingToken | Reason::UnsupportedScheme) => Ok(None),
+            Err(reason) => Err(self.refuse(reason, None)),
+            Ok(token) => self.require(token, requirement).await.map(Some),
+        }
+    }
+
+    async fn require(&self, token: AccessToken, requirement: &Requirement) -> Result<Caller, AuthError> {
         let token = match self.held(token, requirement) {
             Ok(caller) => return Ok(caller),
             Err(token) => token,
@@ -114,14 +142,28 @@ impl Verifier {
     /// # Errors
     ///
     /// [`IssuerError::Refused`] if the issuer refuses our key or secret, [`IssuerError::OtherIssuer`] if the
-    /// discovery document names another issuer, [`IssuerError::AlwaysActive`] if it says yes to anything, other
-    /// variants if it cannot be asked.
+    /// discovery document names another issuer, [`IssuerError::NoInstance`] if the host belongs to no ZITADEL instance,
+    /// [`IssuerError::AlwaysActive`] if it says yes to anything, other variants if it cannot be asked.
     pub async fn check(&self) -> Result<(), IssuerError> {
-        let Some(verdicts) = self.0.source.verdicts() else { return Ok(()) };
+        let Some(verdicts) = self.0.source.asking()? else { return Ok(()) };
         match verdicts.check().await? {
             Some(Found::Good(_)) => Err(IssuerError::AlwaysActive),
             Some(Found::Bad(_)) | None => Ok(()),
         }
+    }
+
+    /// Reads the key file again, and takes up its key once the issuer has accepted it; until then, and where anything is
+    /// wrong with it, the key before it goes on serving. What the verifier does by itself within seconds after the file
+    /// has changed; call it where an operator asks for it, as by SIGHUP.
+    ///
+    /// # Errors
+    ///
+    /// [`ReloadError`] says why the new key was not taken up.
+    pub async fn reload_key(&self) -> Result<(), ReloadError> {
+        let Some(verdicts) = self.0.source.asking().map_err(ReloadError::Issuer)? else {
+            return Err(ReloadError::NoFile);
+        };
+        Arc::clone(verdicts).reload_key().await
     }
 
     /// What the issuer's clock shows, to the second: for a check that ours agrees, on which client authentication by
@@ -133,8 +175,16 @@ impl Verifier {
     ///
     /// [`IssuerError`] if the issuer cannot be asked.
     pub async fn issuer_time(&self) -> Result<Option<SystemTime>, IssuerError> {
-        let Some(verdicts) = self.0.source.verdicts() else { return Ok(None) };
+        let Some(verdicts) = self.0.source.asking()? else { return Ok(None) };
         verdicts.issuer_time().await
+    }
+
+    /// All that is suspicious about the **unverified** text of a token that the issuer calls inactive; at least one
+    /// thing. For the person who looks into it; nothing here lets anybody in.
+    #[must_use]
+    pub fn suspect(&self, token: &str) -> Vec<Suspicion> {
+        let client_id = self.0.source.verdicts().map_or("", |verdicts| &verdicts.labels.client_id);
+        Suspicion::of(token, &self.0.issuer, client_id, self.0.clock.now())
     }
 
     /// The issuer whose tokens are verified.
@@ -163,11 +213,8 @@ impl Verifier {
     ///
     /// Text that is no token forgets nothing.
     pub fn evict_token(&self, token: &str) {
-        let header = Zeroizing::new(format!("Bearer {token}"));
-        if let (Some(verdicts), Ok(token)) =
-            (self.0.source.verdicts(), AccessToken::from_headers([header.as_bytes()]))
-        {
-            verdicts.cache.forget(&verdicts.cache.key(&token), verdicts.clock.now().instant);
+        if let (Some(verdicts), Ok(token)) = (self.0.source.verdicts(), AccessToken::from_text(token)) {
+            verdicts.evict_token(&token);
         }
     }
 
@@ -184,7 +231,8 @@ impl Verifier {
         self.evict(&Evict::User(user_id));
     }
 
-    /// Forgets all verdicts on users of an organization, and on users with a role that it granted.
+    /// Forgets all verdicts on users of an organization, on users with a role that it granted, and on users whose
+    /// organization is not known: a token names it only with the scope `urn:zitadel:iam:user:resourceowner`.
     pub fn evict_organization(&self, id: &OrganizationId) {
         self.evict(&Evict::Organization(id));
     }
@@ -232,7 +280,7 @@ impl Verifier {
 
     /// Each question has its time-out; several in a row, as before a denial, have one together.
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, AuthError>>) -> Result<T, AuthError> {
-        let Some(verdicts) = self.0.source.verdicts() else { return work.await };
+        let Ok(Some(verdicts)) = self.0.source.asking() else { return work.await };
         let mut work = pin!(work);
         // What is settled at once, as a JWT that is read here, needs no timer.
         if let Poll::Ready(outcome) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
@@ -270,10 +318,13 @@ impl Verifier {
     fn refuse(&self, reason: Reason, user_id: Option<&str>) -> AuthError {
         match &reason {
             Reason::Unavailable(error) => {
-                tracing::warn!(error = ?chain(error), "no verdict: the issuer gave no usable answer");
+                tracing::warn!(error = ?error.explain(), "no verdict: the issuer gave no usable answer");
             }
             Reason::InvalidToken(error) => {
                 tracing::info!(reason = %error, user_id = ?user_id, "request refused: invalid token");
+            }
+            Reason::TokenTooLong => {
+                tracing::info!(limit = MAX_TOKEN_BYTES, "request refused: the token is too long");
             }
             _ => tracing::info!(%reason, user_id = ?user_id, "request refused"),
         }
@@ -412,7 +463,7 @@ impl Caller {
     /// A newer verdict than one that was held already, before it refuses.
     async fn before_denial(&self) -> Option<Found> {
         let now = self.verifier.0.clock.now();
-        let verdicts = self.verifier.0.source.verdicts().filter(|_| !self.was_just_asked(now))?;
+        let verdicts = self.verifier.0.source.asking().ok()?.filter(|_| !self.was_just_asked(now))?;
         verdicts.before_denial(&self.token, &self.held, now).await
     }
 
@@ -437,32 +488,42 @@ impl fmt::Debug for Caller {
 
 /// Who answers questions about tokens.
 pub(crate) enum Source {
-    Issuer(Arc<Verdicts>),
+    Issuer(Box<Engines>),
     #[cfg(feature = "test-util")]
     Scripted(crate::test_util::TestTokens),
 }
 
 impl Source {
+    /// For what needs neither thread nor connection.
+    #[inline]
     fn verdicts(&self) -> Option<&Arc<Verdicts>> {
         match self {
-            Self::Issuer(verdicts) => Some(verdicts),
+            Self::Issuer(engines) => Some(engines.newest()),
             #[cfg(feature = "test-util")]
             Self::Scripted(_) => None,
         }
     }
 
+    /// For what asks.
+    fn asking(&self) -> Result<Option<&Arc<Verdicts>>, IssuerError> {
+        match self {
+            Self::Issuer(engines) => engines.own().map(Some).map_err(|error| {
+                tracing::error!(%error, "no question can be asked in this process");
+                IssuerError::Lost
+            }),
+            #[cfg(feature = "test-util")]
+            Self::Scripted(_) => Ok(None),
+        }
+    }
+
     async fn get(&self, token: &AccessToken, max_age: Option<Duration>, now: Now) -> Outcome {
         match self {
-            Self::Issuer(verdicts) => verdicts.get(token, max_age, now).await,
+            Self::Issuer(_) => match self.asking()? {
+                Some(verdicts) => verdicts.get(token, max_age, now).await,
+                None => Err(IssuerError::Lost),
+            },
             #[cfg(feature = "test-util")]
             Self::Scripted(tokens) => tokens.get(token, now),
         }
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &IssuerError) -> String {
-    let first: &dyn std::error::Error = error;
-    let causes = std::iter::successors(Some(first), |cause| cause.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

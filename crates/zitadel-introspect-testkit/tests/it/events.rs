@@ -147,5 +147,5 @@ async fn a_target_that_does_not_answer_stops_nothing() {
     let _key = world.issuer.set_target("http://127.0.0.1:9/hook");
     let pat = world.robot.pat();
     assert_eq!(world.introspect(&pat).await["active"], true);
-    assert_eq!(world.issuer.requests(Endpoint::Introspection), 1);
+    assert_eq!(world.issuer.request_count(Endpoint::Introspection), 1);
 }

@@ -174,7 +174,7 @@ async fn questions_are_counted_by_endpoint() {
         world.introspect(&pat).await;
     }
     assert_eq!(world.issuer.introspections(), 3);
-    assert_eq!(world.issuer.requests(Endpoint::Discovery), 0);
+    assert_eq!(world.issuer.request_count(Endpoint::Discovery), 0);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error as _, MapAccess, Visitor},
+    de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -39,18 +39,35 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// A member that must come at most once.
+    /// A member that must come at most once. `null` is absent (RFC 7662 section 2.2: all but `active` are optional).
     pub(crate) fn get(&self, name: &'static str) -> Result<Option<&'a RawValue>, Broken> {
         if self.repeated.contains(name) {
             return Err(Broken(name));
         }
-        Ok(self.by_name.get(name).copied())
+        Ok(self.by_name.get(name).copied().filter(|raw| raw.get() != "null"))
+    }
+
+    /// Whether the name stands in the document at all, whatever its value.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
     }
 
     /// A member whose wrong type breaks the document.
     pub(crate) fn checked<T: Deserialize<'a>>(&self, name: &'static str) -> Result<Option<T>, Broken> {
         let read = |raw: &'a RawValue| serde_json::from_str(raw.get()).map_err(|_| Broken(name));
         self.get(name)?.map(read).transpose()
+    }
+
+    /// A time whose wrong type breaks the document, as does one out of range.
+    pub(crate) fn checked_date(&self, name: &'static str) -> Result<Option<NumericDate>, Broken> {
+        let read = |raw: &'a RawValue| NumericDate::read(raw).and_then(|date| date.ok_or(OutOfRange));
+        self.get(name)?.map(read).transpose().map_err(|OutOfRange| Broken(name))
+    }
+
+    /// A time whose wrong type reads as absent. One out of range breaks the document all the same.
+    pub(crate) fn lenient_date(&self, name: &'static str) -> Result<Option<NumericDate>, Broken> {
+        let date = self.get(name)?.map(NumericDate::read).transpose();
+        date.map(Option::flatten).map_err(|OutOfRange| Broken(name))
     }
 
     /// A member whose wrong type reads as absent.
@@ -97,34 +114,46 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A `NumericDate` of RFC 7519 section 2 in whole seconds, rounded as told, without overflow.
-pub(crate) struct NumericDate(f64);
+/// A `NumericDate` of RFC 7519 section 2, within what whole seconds in 64 bits can say.
+pub(crate) enum NumericDate {
+    Whole(i64),
+    Fraction(f64),
+}
+
+/// A number that is no time: taken as "for ever" it would let somebody in.
+#[derive(Debug)]
+pub(crate) struct OutOfRange;
 
 impl NumericDate {
+    /// `None` for anything but a number.
+    fn read(raw: &RawValue) -> Result<Option<Self>, OutOfRange> {
+        const BEYOND: f64 = 9_223_372_036_854_775_808.0; // 2^63
+        let text = raw.get();
+        if !matches!(text.as_bytes(), [b'-' | b'0'..=b'9', ..]) {
+            return Ok(None);
+        }
+        if let Ok(seconds) = text.parse() {
+            return Ok(Some(Self::Whole(seconds)));
+        }
+        let seconds: f64 = text.parse().map_err(|_| OutOfRange)?;
+        (-BEYOND..BEYOND).contains(&seconds).then_some(Some(Self::Fraction(seconds))).ok_or(OutOfRange)
+    }
+
     /// For an end: no fraction of a second is given away.
     pub(crate) fn floor(&self) -> i64 {
-        saturate(self.0.floor())
+        self.rounded(f64::floor)
     }
 
     /// For a beginning.
     pub(crate) fn ceil(&self) -> i64 {
-        saturate(self.0.ceil())
+        self.rounded(f64::ceil)
     }
-}
 
-#[expect(clippy::cast_possible_truncation, reason = "a float cast saturates, and that is the point")]
-fn saturate(seconds: f64) -> i64 {
-    seconds as i64
-}
-
-impl<'de> Deserialize<'de> for NumericDate {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Any JSON number, also one too large for the usual types: its text begins like one, and reads
-        // as infinity where it is out of range.
-        let text = <&RawValue>::deserialize(deserializer)?.get();
-        match text.as_bytes() {
-            [b'-' | b'0'..=b'9', ..] => text.parse().map(Self).map_err(D::Error::custom),
-            _ => Err(D::Error::custom("not a number")),
+    #[expect(clippy::cast_possible_truncation, reason = "the value is whole and within range")]
+    fn rounded(&self, round: fn(f64) -> f64) -> i64 {
+        match self {
+            Self::Whole(seconds) => *seconds,
+            Self::Fraction(seconds) => round(*seconds) as i64,
         }
     }
 }

@@ -10,13 +10,9 @@ use crate::names::{OrganizationId, ProjectId, Role};
 /// The generic claim: at introspection the roles of the asking API's own project.
 pub(crate) const ROLES: &str = "urn:zitadel:iam:org:project:roles";
 
-/// So many roles of a claim count, and so many projects: far more than ZITADEL has use for, and a bound for what a
-/// document can make of its size.
-pub(super) const MOST: usize = 1_000;
-
 /// Roles on one project, each with the organizations that granted it.
-// In one block, with short names inside it: a check of a held verdict reads it at each request. Shared, because
-// an answer says the same roles twice.
+// In one block, with short names inside it: a check of a held verdict reads it at each request. Sorted by role.
+// Shared, because an answer says the same roles twice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RoleGrants(Arc<[(Role, Organizations)]>);
 
@@ -52,21 +48,32 @@ impl RoleGrants {
         self.0.iter().any(|(_, organizations)| has(organizations, organization))
     }
 
-    fn organizations(&self, role: &str) -> Option<&Organizations> {
-        self.0.iter().find_map(|(own, organizations)| (own.as_str() == role).then_some(organizations))
+    /// The bytes that the roles take in memory, or a little more.
+    pub(crate) fn size(&self) -> usize {
+        let organization =
+            |(id, domain): &(OrganizationId, String)| id.as_str().len() + domain.capacity() + 64;
+        let role = |(role, organizations): &(Role, Organizations)| {
+            role.as_str().len() + 56 + organizations.iter().map(organization).sum::<usize>()
+        };
+        self.0.iter().map(role).sum()
     }
 
-    /// Reads a role claim. Any other shape grants nothing and costs only the role; a name that comes
+    fn organizations(&self, role: &str) -> Option<&Organizations> {
+        let at = self.0.binary_search_by(|(own, _)| own.as_str().cmp(role)).ok()?;
+        Some(&self.0[at].1)
+    }
+
+    /// Reads a role claim. Any other shape grants nothing and costs only that role or organization; a name that comes
     /// twice breaks the document.
     pub(crate) fn read(claim: &RawValue) -> Result<Self, Broken> {
         let mut grants = Vec::new();
         let Some(roles) = Members::read_unique(claim, ROLES)? else {
             return Ok(Self::default());
         };
-        for (role, raw) in roles.iter().take(MOST) {
+        for (role, raw) in roles.iter() {
             let Some(organizations) = Members::read_unique(raw, ROLES)? else { continue };
-            let organizations: Option<Organizations> = organizations.iter().map(organization).collect();
-            if let Some(organizations) = organizations.filter(|organizations| !organizations.is_empty()) {
+            let organizations: Organizations = organizations.iter().filter_map(organization).collect();
+            if !organizations.is_empty() {
                 grants.push((Role::from(role.to_owned()), organizations));
             }
         }

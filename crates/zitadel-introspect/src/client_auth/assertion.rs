@@ -1,4 +1,4 @@
-//! The client assertion: signed once, used for most of an hour (RFC 7523 section 3).
+//! The client assertion: signed once and used for most of an hour, or signed for each question (RFC 7523 section 3).
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -9,7 +9,8 @@ use jsonwebtoken::{Algorithm, Header, crypto};
 use secrecy::SecretString;
 use serde::Serialize;
 
-use super::key_file::Key;
+use super::Key;
+use crate::random;
 
 /// The assertion's type and name, as they stand in a form behind another field (RFC 7523 section 2.2).
 pub(crate) const FORM_PREFIX: &str = "&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion=";
@@ -22,12 +23,13 @@ const RENEWED_AT_SECONDS: u64 = 45 * 60;
 /// From this age on the old one is not used any more.
 const DEAD_AT_SECONDS: u64 = 55 * 60;
 
-/// The assertion of one client for one issuer.
+/// The assertions of one client.
 pub(crate) struct Assertions(Arc<Shared>);
 
 struct Shared {
     key: Key,
-    issuer: String,
+    /// Some issuers refuse an assertion that they have seen; ZITADEL does not.
+    is_single_use: bool,
     state: Mutex<State>,
 }
 
@@ -39,31 +41,41 @@ struct State {
 
 struct Assertion {
     text: Arc<SecretString>,
+    issuer: String,
     issued_at: u64,
 }
 
 impl Assertions {
-    pub(crate) fn new(key: Key, issuer: &str) -> Self {
-        let state = Mutex::new(State::default());
-        Self(Arc::new(Shared { key, issuer: issuer.to_owned(), state }))
+    pub(crate) fn new(key: Key, is_single_use: bool) -> Self {
+        Self(Arc::new(Shared { key, is_single_use, state: Mutex::default() }))
     }
 
-    /// The assertion to use now. Signs only where there is none to use; an ageing one is replaced in the
-    /// background.
-    pub(crate) fn current(&self, now: SystemTime) -> Arc<SecretString> {
-        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    /// The assertion to use now, for an issuer that names itself so. Signs where there is none to use; an ageing one is
+    /// replaced in the background.
+    pub(crate) async fn get(&self, issuer: &str, now: SystemTime) -> Arc<SecretString> {
+        if !self.0.is_single_use {
+            return self.current(issuer, now);
+        }
+        let (shared, issuer) = (Arc::clone(&self.0), issuer.to_owned());
+        let signed = tokio::task::spawn_blocking(move || shared.sign(&issuer, unix_seconds(now)));
+        signed.await.expect("signing does not panic, and the runtime outlives its tasks").text
+    }
+
+    fn current(&self, issuer: &str, now: SystemTime) -> Arc<SecretString> {
+        let now = unix_seconds(now);
         let mut state = self.0.lock();
-        match state.current.as_ref().and_then(|current| Some((current, current.age(now)?))) {
+        let known = state.current.as_ref().filter(|current| current.issuer == issuer);
+        match known.and_then(|current| Some((current, current.age(now)?))) {
             Some((current, age)) if age < DEAD_AT_SECONDS => {
                 let text = Arc::clone(&current.text);
                 if age >= RENEWED_AT_SECONDS && !state.renewing {
                     state.renewing = true;
-                    self.renew(now);
+                    self.renew(issuer, now);
                 }
                 text
             }
             _ => {
-                let signed = self.0.sign(now);
+                let signed = self.0.sign(issuer, now);
                 let text = Arc::clone(&signed.text);
                 state.current = Some(signed);
                 text
@@ -71,10 +83,10 @@ impl Assertions {
         }
     }
 
-    fn renew(&self, now: u64) {
-        let shared = Arc::clone(&self.0);
+    fn renew(&self, issuer: &str, now: u64) {
+        let (shared, issuer) = (Arc::clone(&self.0), issuer.to_owned());
         tokio::task::spawn_blocking(move || {
-            let signed = shared.sign(now);
+            let signed = shared.sign(&issuer, now);
             let mut state = shared.lock();
             state.current = Some(signed);
             state.renewing = false;
@@ -83,15 +95,20 @@ impl Assertions {
 }
 
 impl Shared {
-    fn sign(&self, now: u64) -> Assertion {
+    fn sign(&self, issuer: &str, now: u64) -> Assertion {
         let issued_at = now.saturating_sub(BACKDATED_SECONDS);
-        let text = sign(&self.key, &self.issuer, issued_at).expect("the key has signed when it was loaded");
-        Assertion { text: Arc::new(text), issued_at }
+        let text = sign(&self.key, issuer, issued_at, self.is_single_use);
+        let text = Arc::new(text.expect("the key has signed when it was loaded"));
+        Assertion { text, issuer: issuer.to_owned(), issued_at }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn unix_seconds(now: SystemTime) -> u64 {
+    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl Assertion {
@@ -108,10 +125,12 @@ struct AssertionClaims<'a> {
     aud: &'a str,
     iat: u64,
     exp: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jti: Option<String>,
 }
 
 /// Signs an assertion; `None` if the key cannot.
-pub(crate) fn sign(key: &Key, issuer: &str, issued_at: u64) -> Option<SecretString> {
+pub(crate) fn sign(key: &Key, issuer: &str, issued_at: u64, is_single_use: bool) -> Option<SecretString> {
     install_crypto();
     let header = Header { kid: Some(key.id.clone()), ..Header::new(Algorithm::RS256) };
     let claims = AssertionClaims {
@@ -120,6 +139,7 @@ pub(crate) fn sign(key: &Key, issuer: &str, issued_at: u64) -> Option<SecretStri
         aud: issuer,
         iat: issued_at,
         exp: issued_at + LIFETIME_SECONDS,
+        jti: is_single_use.then(|| format!("{:016x}{:016x}", random::u64(), random::u64())),
     };
     jsonwebtoken::encode(&header, &claims, &key.private).ok().map(SecretString::from)
 }
@@ -144,9 +164,10 @@ mod tests {
     async fn assertions() -> Assertions {
         let issuer = Issuer::start().await;
         let api = issuer.project("tasks").api("api");
-        let key = Key::from_json(&api.key_json(), None).unwrap();
-        Assertions::new(key, "https://issuer.example")
+        Assertions::new(Key::parse(&api.key_json(), None).unwrap(), false)
     }
+
+    const ISSUER: &str = "https://issuer.example";
 
     fn at(seconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(seconds)
@@ -160,7 +181,7 @@ mod tests {
     #[tokio::test]
     async fn an_assertion_is_back_dated_and_lives_an_hour_at_most() {
         let assertions = assertions().await;
-        let text = assertions.current(at(1_000_000));
+        let text = assertions.current(ISSUER, at(1_000_000));
         let (header, claims) = (part(text.expose_secret(), 0), part(text.expose_secret(), 1));
         assert_eq!((&header["alg"], header["kid"].is_string()), (&"RS256".into(), true));
         assert_eq!(
@@ -173,23 +194,44 @@ mod tests {
     #[tokio::test]
     async fn it_is_reused_then_renewed_beside_the_old_one_and_never_used_dead() {
         let assertions = assertions().await;
-        let first = assertions.current(at(1_000_000));
-        assert!(Arc::ptr_eq(&first, &assertions.current(at(1_000_000 + 40 * 60))));
-        let ageing = assertions.current(at(1_000_000 + 46 * 60));
+        let first = assertions.current(ISSUER, at(1_000_000));
+        assert!(Arc::ptr_eq(&first, &assertions.current(ISSUER, at(1_000_000 + 40 * 60))));
+        let ageing = assertions.current(ISSUER, at(1_000_000 + 46 * 60));
         assert!(Arc::ptr_eq(&first, &ageing), "the old one serves while a new one is signed");
         while assertions.0.lock().renewing {
             tokio::task::yield_now().await;
         }
-        let second = assertions.current(at(1_000_000 + 46 * 60));
+        let second = assertions.current(ISSUER, at(1_000_000 + 46 * 60));
         assert!(!Arc::ptr_eq(&first, &second));
-        let third = assertions.current(at(1_000_000 + 110 * 60));
+        let third = assertions.current(ISSUER, at(1_000_000 + 110 * 60));
         assert!(!Arc::ptr_eq(&second, &third), "a dead one is replaced at once");
+    }
+
+    #[tokio::test]
+    async fn an_issuer_that_spells_itself_otherwise_gets_its_own() {
+        let assertions = assertions().await;
+        let first = assertions.current(ISSUER, at(1_000_000));
+        let other = assertions.current("https://issuer.example:443", at(1_000_000));
+        assert!(!Arc::ptr_eq(&first, &other));
+        assert_eq!(part(other.expose_secret(), 1)["aud"], "https://issuer.example:443");
+    }
+
+    #[tokio::test]
+    async fn one_for_each_question_has_an_id_and_is_not_used_again() {
+        let shared = Arc::clone(&assertions().await.0);
+        let single = Assertions::new(shared.key.clone(), true);
+        let (first, second) =
+            (single.get(ISSUER, at(1_000_000)).await, single.get(ISSUER, at(1_000_000)).await);
+        let id = |text: &SecretString| part(text.expose_secret(), 1)["jti"].as_str().unwrap().to_owned();
+        assert_ne!(id(&first), id(&second));
+        assert_eq!(id(&first).len(), 32);
+        assert!(part(shared.sign(ISSUER, 1).text.expose_secret(), 1).get("jti").is_none());
     }
 
     #[tokio::test]
     async fn a_clock_that_was_set_back_signs_anew() {
         let assertions = assertions().await;
-        let first = assertions.current(at(1_000_000));
-        assert!(!Arc::ptr_eq(&first, &assertions.current(at(990_000))));
+        let first = assertions.current(ISSUER, at(1_000_000));
+        assert!(!Arc::ptr_eq(&first, &assertions.current(ISSUER, at(990_000))));
     }
 }

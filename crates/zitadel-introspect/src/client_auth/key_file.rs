@@ -1,105 +1,112 @@
-//! The downloaded key.json of an API application.
+//! Where a key comes from: a file, which may be replaced by another, or a pipe.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{
+    fs::{self, File, Metadata},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::{Duration, SystemTime},
+};
 
-use jsonwebtoken::EncodingKey;
-use rustls_pki_types::{PrivatePkcs1KeyDer, pem::PemObject};
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::assertion;
-use crate::config::ConfigError;
+use super::Key;
+use crate::{config_error::ConfigError, echo};
 
-const DOWNLOAD: &str = "download the key of an API application: in ZITADEL's Console open the project, the API \
-                        application, Keys, New, type JSON";
-const MAX_FILE_BYTES: u64 = 64 * 1024;
+/// A key.json has about 2 KiB.
+const MAX_BYTES: usize = 64 * 1024;
+/// A pipe without a writer, or a terminal at which nobody types, would wait for ever.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A key that was proven to sign.
-pub(crate) struct Key {
-    pub(crate) client_id: String,
-    pub(crate) id: String,
-    pub(crate) private: EncodingKey,
+/// The file that a key came from.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyFile {
+    pub(crate) path: PathBuf,
+    stamp: Stamp,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct KeyFile {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    key_id: Option<String>,
-    key: Option<SecretString>,
-    client_id: Option<String>,
+/// What changes when a file is replaced or written anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    inode: u64,
 }
 
-impl Key {
-    pub(crate) fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let text = read(path).map_err(|error| ConfigError::Key {
-            path: Some(path.to_owned()),
-            problem: format!("the file cannot be read ({error})"),
-            remedy: "give the path of the downloaded key.json and let this process read it",
-        })?;
-        warn_if_others_can_read(path);
-        Self::from_json(&text, Some(path))
-    }
-
-    pub(crate) fn from_json(text: &str, path: Option<&Path>) -> Result<Self, ConfigError> {
-        let fail =
-            |problem: String| ConfigError::Key { path: path.map(Path::to_owned), problem, remedy: DOWNLOAD };
-        // The parser's message may quote what it found: only the place is passed on.
-        let is_object = text.trim_ascii_start().starts_with('{');
-        let file: KeyFile = serde_json::from_str(if is_object { text } else { "" }).map_err(|error| {
-            fail(format!(
-                "it is not a JSON object with text fields (line {}, column {})",
-                error.line(),
-                error.column()
-            ))
-        })?;
-        match file.kind.as_deref() {
-            Some("application") => {}
-            Some("serviceaccount") => {
-                return Err(fail("field `type` says that it is the key of a service user".to_owned()));
-            }
-            Some(_) => return Err(fail("field `type` is not `application`".to_owned())),
-            None => return Err(fail("field `type` is missing".to_owned())),
+impl KeyFile {
+    /// Reads the key. Where the path is that of a pipe there is no file to watch.
+    pub(crate) fn open(path: &Path) -> Result<(Key, Option<Self>), ConfigError> {
+        if echo::looks_like_a_key(&path.to_string_lossy()) {
+            let problem = "the path looks like the key itself".to_owned();
+            let remedy = "give the path of the key.json, or hand the key in as text where text is asked for";
+            return Err(ConfigError::key(None, problem, remedy));
         }
-        let missing = |field: &str| fail(format!("field `{field}` is missing"));
-        let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let id = filled(file.key_id).ok_or_else(|| missing("keyId"))?;
-        let client_id = filled(file.client_id).ok_or_else(|| missing("clientId"))?;
-        let pem = file.key.ok_or_else(|| missing("key"))?;
-        let broken = || fail("field `key` holds no usable RSA private key in PEM".to_owned());
-        let private = encoding_key(&pem).ok_or_else(broken)?;
-        let key = Self { client_id, id, private };
-        assertion::sign(&key, "", 0).ok_or_else(broken)?;
-        Ok(key)
+        let unreadable = |error: io::Error| {
+            let problem = format!("the file cannot be read ({error})");
+            let remedy = "give the path of the downloaded key.json and let this process read it";
+            ConfigError::key(Some(path), problem, remedy)
+        };
+        let metadata = fs::metadata(path).map_err(unreadable)?;
+        if metadata.is_file() {
+            let stamp = Stamp::of(&metadata);
+            let text = read(path).map_err(unreadable)?;
+            warn_if_others_can_read(path, &metadata);
+            let file = Self { path: path.to_owned(), stamp };
+            return Ok((Key::parse(&text, Some(path))?, Some(file)));
+        }
+        let text = read_in_time(path).map_err(unreadable)?;
+        Ok((Key::parse(&text, Some(path))?, None))
+    }
+
+    /// The same file as it is now, if it was replaced or written since.
+    pub(crate) fn changed(&self) -> Option<Self> {
+        let stamp = Stamp::of(&fs::metadata(&self.path).ok()?);
+        (stamp != self.stamp).then(|| Self { path: self.path.clone(), stamp })
     }
 }
 
-fn encoding_key(pem: &SecretString) -> Option<EncodingKey> {
-    let mut der = PrivatePkcs1KeyDer::from_pem_slice(pem.expose_secret().as_bytes()).ok()?;
-    let key = EncodingKey::from_rsa_der(der.secret_pkcs1_der());
-    der.zeroize();
-    Some(key)
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        #[cfg(unix)]
+        let inode = std::os::unix::fs::MetadataExt::ino(metadata);
+        #[cfg(not(unix))]
+        let inode = 0;
+        Self { modified: metadata.modified().ok(), length: metadata.len(), inode }
+    }
 }
 
-fn read(path: &Path) -> std::io::Result<Zeroizing<String>> {
-    // Before opening: a named pipe would wait for a writer.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(std::io::Error::other("not a file"));
+/// Reads a pipe on a thread of its own, which is left behind if nothing comes.
+fn read_in_time(path: &Path) -> io::Result<Zeroizing<String>> {
+    let (done, outcome) = mpsc::channel();
+    let path = path.to_owned();
+    thread::Builder::new().name("zitadel-introspect-key".to_owned()).spawn(move || {
+        let _ = done.send(read(&path));
+    })?;
+    outcome.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        Err(io::Error::new(io::ErrorKind::TimedOut, "it is no file, and did not end within 5 s"))
+    })
+}
+
+fn read(path: &Path) -> io::Result<Zeroizing<String>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 1));
+    let limit = u64::try_from(MAX_BYTES + 1).unwrap_or(u64::MAX);
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 64 KiB"));
     }
-    let mut text = Zeroizing::new(String::new());
-    File::open(path)?.take(MAX_FILE_BYTES).read_to_string(&mut text)?;
-    Ok(text)
+    let text = std::str::from_utf8(&bytes);
+    let text = text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 #[cfg(unix)]
-fn warn_if_others_can_read(path: &Path) {
+fn warn_if_others_can_read(path: &Path, metadata: &Metadata) {
     use std::os::unix::fs::PermissionsExt;
-    if std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0) {
+    if metadata.permissions().mode() & 0o077 != 0 {
         tracing::warn!(path = ?path.display().to_string(), "others can read the key file; set its mode to 0600");
     }
 }
 
 #[cfg(not(unix))]
-fn warn_if_others_can_read(_path: &Path) {}
+fn warn_if_others_can_read(_path: &Path, _metadata: &Metadata) {}

@@ -12,25 +12,43 @@ use futures_util::{
 };
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::runtime::Handle;
 
 use crate::{
-    client_auth::install_crypto,
-    discovery::Discovery,
-    http_client::{HttpClient, read_json, send_error},
-    issuer_error::IssuerError,
+    client_auth::install_crypto, discovery::Discovery, http_client::HttpClient, issuer_error::IssuerError,
 };
 
 /// An unknown `kid` asks for the keys at most once in this time.
 const COOL_DOWN: Duration = Duration::from_secs(10);
 /// Keys older than this are fetched anew while they still serve: ZITADEL's own `max-age`.
 const REFRESH_AFTER: Duration = Duration::from_secs(300);
-const MAX_KEYS: usize = 100;
 
-/// A key with the one algorithm that it verifies.
-pub(crate) struct Key {
-    pub(crate) algorithm: Algorithm,
-    pub(crate) decoding: DecodingKey,
+/// The media types of a key set (RFC 7517 section 8.5.2), and of JSON, which ZITADEL sends.
+const MEDIA_TYPES: [&str; 2] = ["application/jwk-set+json", "application/json"];
+
+/// A key for signatures.
+pub(crate) enum Key {
+    /// With the one algorithm that it verifies.
+    Readable(Algorithm, Box<DecodingKey>),
+    /// Of a kind that cannot be read here.
+    Unreadable,
+}
+
+/// Keys by id. An id may stand for several: for keys of different kinds, or for two that overlap.
+type KnownKeys = HashMap<String, Arc<[Key]>>;
+
+impl Key {
+    pub(crate) fn verifies(&self, by: Algorithm) -> Option<&DecodingKey> {
+        match self {
+            Self::Readable(algorithm, key) if *algorithm == by => Some(key),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Unreadable)
+    }
 }
 
 /// How to get the keys.
@@ -51,7 +69,7 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    known: Arc<HashMap<String, Arc<Key>>>,
+    known: KnownKeys,
     fetched_at: Option<Instant>,
     tried_at: Option<Instant>,
     failure: Option<IssuerError>,
@@ -64,19 +82,19 @@ impl Keys {
         Self(Arc::new(Inner { source, state: Mutex::default() }))
     }
 
-    /// The key of that id; fetched if it is unknown, at most once in a cool-down, for all who ask. `None` if
+    /// The keys of that id; fetched if it is unknown, at most once in a cool-down, for all who ask. None if
     /// the issuer has none, an error if it could not be asked.
-    pub(crate) async fn get(&self, id: &str, now: Instant) -> Result<Option<Arc<Key>>, IssuerError> {
+    pub(crate) async fn get(&self, id: &str, now: Instant) -> Result<Arc<[Key]>, IssuerError> {
         let fetching = {
             let mut state = self.0.lock();
             let is_old =
                 |at: Option<Instant>, age| at.is_none_or(|at| now.saturating_duration_since(at) >= age);
             let may_try = is_old(state.tried_at, COOL_DOWN);
-            if let Some(key) = state.known.get(id).cloned() {
+            if let Some(keys) = state.known.get(id).cloned() {
                 if may_try && is_old(state.fetched_at, REFRESH_AFTER) {
                     drop(self.fetch(&mut state, now)); // a task of its own: nobody waits for it
                 }
-                return Ok(Some(key));
+                return Ok(keys);
             }
             match &state.fetching {
                 // One that is over without having said so was lost: begin anew.
@@ -100,11 +118,11 @@ impl Keys {
 }
 
 impl State {
-    fn answer(&self, id: &str) -> Result<Option<Arc<Key>>, IssuerError> {
+    fn answer(&self, id: &str) -> Result<Arc<[Key]>, IssuerError> {
         match (self.known.get(id), &self.failure) {
-            (Some(key), _) => Ok(Some(Arc::clone(key))),
+            (Some(keys), _) => Ok(Arc::clone(keys)),
             (None, Some(failure)) => Err(failure.clone()),
-            (None, None) => Ok(None),
+            (None, None) => Ok(Arc::default()),
         }
     }
 }
@@ -117,7 +135,7 @@ impl Inner {
         state.fetching = None;
         match fetched {
             Ok(keys) => {
-                state.known = Arc::new(keys);
+                state.known = keys;
                 state.fetched_at = Some(now);
                 state.failure = None;
             }
@@ -136,53 +154,62 @@ impl Inner {
 }
 
 impl KeySource {
-    async fn fetch(&self) -> Result<HashMap<String, Arc<Key>>, IssuerError> {
+    async fn fetch(&self) -> Result<KnownKeys, IssuerError> {
         let metadata = self.discovery.metadata().await?;
         let unusable = |problem| IssuerError::Unusable { problem };
         let address = metadata.jwks_uri.clone().ok_or(unusable("the discovery document has no jwks_uri"))?;
-        let response = self.http.client().get(address).send().await.map_err(send_error)?;
-        let document = read_json(response).await?;
+        let document = self.http.get_json(&address, &MEDIA_TYPES).await?;
         let set: KeySet = serde_json::from_str(&document).map_err(|_| unusable("it is not a set of keys"))?;
-        Ok(set.keys.iter().take(MAX_KEYS).filter_map(usable).collect())
+        let mut known: HashMap<String, Vec<Key>> = HashMap::new();
+        for (id, key) in set.keys.iter().filter_map(read) {
+            known.entry(id.to_owned()).or_default().push(key);
+        }
+        Ok(known.into_iter().map(|(id, keys)| (id, keys.into())).collect())
     }
 }
 
 #[derive(Deserialize)]
 struct KeySet {
-    keys: Vec<serde_json::Value>,
+    keys: Vec<Value>,
 }
 
-/// A key that verifies signatures by one algorithm that we know; any other is skipped.
-fn usable(jwk: &serde_json::Value) -> Option<(String, Arc<Key>)> {
-    let text = |name: &str| jwk.get(name).and_then(serde_json::Value::as_str);
-    let id = text("kid")?;
-    if text("use").is_some_and(|usage| usage != "sig") {
+/// A key for signatures, by its id. One that is for something else is skipped (RFC 7517 sections 4.2 and 4.3).
+fn read(jwk: &Value) -> Option<(&str, Key)> {
+    let id = jwk.get("kid").and_then(Value::as_str)?;
+    let is_for_signatures = |usage: &Value| usage.as_str() == Some("sig");
+    let verifies = |operations: &Value| {
+        operations.as_array().is_some_and(|operations| operations.iter().any(|name| name == "verify"))
+    };
+    let present = |name: &str| jwk.get(name).filter(|value| !value.is_null());
+    if !present("use").is_none_or(is_for_signatures) || !present("key_ops").is_none_or(verifies) {
         return None;
     }
-    let read = || {
-        let (algorithm, decoding) = match (text("kty")?, text("crv"), text("alg")) {
-            ("RSA", _, algorithm @ (None | Some("RS256" | "RS384" | "RS512"))) => (
-                self::algorithm(algorithm.unwrap_or("RS256"))?,
-                DecodingKey::from_rsa_components(text("n")?, text("e")?),
-            ),
-            ("EC", Some("P-256"), None | Some("ES256")) => {
-                (Algorithm::ES256, DecodingKey::from_ec_components(text("x")?, text("y")?))
-            }
-            ("EC", Some("P-384"), None | Some("ES384")) => {
-                (Algorithm::ES384, DecodingKey::from_ec_components(text("x")?, text("y")?))
-            }
-            ("OKP", Some("Ed25519"), None | Some("EdDSA")) => {
-                (Algorithm::EdDSA, DecodingKey::from_ed_components(text("x")?))
-            }
-            _ => return None,
-        };
-        Some(Arc::new(Key { algorithm, decoding: decoding.ok()? }))
+    let key = readable(jwk).unwrap_or_else(|| {
+        tracing::info!(kid = ?id, "a key of the issuer cannot be read here: its kind or algorithm is not supported");
+        Key::Unreadable
+    });
+    Some((id, key))
+}
+
+fn readable(jwk: &Value) -> Option<Key> {
+    let text = |name: &str| jwk.get(name).and_then(Value::as_str);
+    let (algorithm, decoding) = match (text("kty")?, text("crv"), text("alg")) {
+        ("RSA", _, algorithm @ (None | Some("RS256" | "RS384" | "RS512"))) => (
+            self::algorithm(algorithm.unwrap_or("RS256"))?,
+            DecodingKey::from_rsa_components(text("n")?, text("e")?),
+        ),
+        ("EC", Some("P-256"), None | Some("ES256")) => {
+            (Algorithm::ES256, DecodingKey::from_ec_components(text("x")?, text("y")?))
+        }
+        ("EC", Some("P-384"), None | Some("ES384")) => {
+            (Algorithm::ES384, DecodingKey::from_ec_components(text("x")?, text("y")?))
+        }
+        ("OKP", Some("Ed25519"), None | Some("EdDSA")) => {
+            (Algorithm::EdDSA, DecodingKey::from_ed_components(text("x")?))
+        }
+        _ => return None,
     };
-    let key = read();
-    if key.is_none() {
-        tracing::info!(kid = ?id, "a key of the issuer is skipped: its kind or algorithm is not supported");
-    }
-    key.map(|key| (id.to_owned(), key))
+    Some(Key::Readable(algorithm, Box::new(decoding.ok()?)))
 }
 
 /// The algorithms that are taken: asymmetric ones, by name. `none` and HMAC have no place here.

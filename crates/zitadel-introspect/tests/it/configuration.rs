@@ -39,7 +39,7 @@ fn plain_http_needs_a_loopback_host_or_an_explicit_word() {
 #[test]
 fn values_out_of_bounds_are_refused() {
     let good = || builder("https://host.example");
-    for (builder, field) in [
+    for (builder, field) in vec![
         (good().timeout(Duration::ZERO), "timeout: "),
         (good().timeout(Duration::from_secs(11)), "timeout: "),
         (good().connect_timeout(Duration::ZERO), "connect_timeout: "),
@@ -48,14 +48,11 @@ fn values_out_of_bounds_are_refused() {
         (good().cache_ttl(Duration::from_secs(3601)), "cache_ttl: "),
         (good().negative_cache_ttl(Duration::from_secs(11)), "negative_cache_ttl: "),
         (good().cache_capacity(0), "cache_capacity: "),
-        (good().confirm_local_verdicts_within(Duration::from_secs(1)), "confirm_local_verdicts_within: "),
-        (
-            good()
-                .verify_jwts_locally_without_revocation("1")
-                .confirm_local_verdicts_within(Duration::from_secs(1))
-                .cache_off(),
-            "confirm_local_verdicts_within: ",
-        ),
+        (good().cache_bytes(1024 * 1024 - 1), "cache_bytes: "),
+        (good().max_answer_bytes(1023), "max_answer_bytes: "),
+        (good().max_answer_bytes(64 * 1024 * 1024 + 1), "max_answer_bytes: "),
+        (good().refresh_ahead(Duration::from_secs(61)), "refresh_ahead: "),
+        (good().serve_stale_on_error(Duration::from_secs(3601)), "serve_stale_on_error: "),
         (good().connect_to("nonsense/"), "connect_to: "),
         (good().proxy("http://user:secret@"), "proxy: "),
         (good().root_certificates_pem("no certificate"), "root_certificates_pem: "),
@@ -69,6 +66,96 @@ fn values_out_of_bounds_are_refused() {
     ] {
         let text = message(builder);
         assert!(text.starts_with(field) && text.contains("; ") && !text.contains('\n'), "{text}");
-        assert!(!text.contains("secret"), "{text}");
+        assert!(!text.contains("user:secret"), "{text}");
+    }
+    for builder in [
+        good().cache_bytes(1024 * 1024),
+        good().max_answer_bytes(1024),
+        good().max_answer_bytes(64 * 1024 * 1024),
+        good().timeout(Duration::from_secs(10)),
+        good().cache_ttl(Duration::from_secs(3600)),
+    ] {
+        assert!(builder.build().is_ok());
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn settings_that_contradict_each_other_or_have_no_effect_are_refused_and_both_named() {
+    let good = || builder("https://host.example");
+    let jwts =
+        || Verifier::jwt_builder_without_revocation(Issuer::parse("https://host.example").unwrap(), "1");
+    let off = "`cache_off`";
+    let only = "`jwt_builder_without_revocation`";
+    let local = "`verify_jwts_locally_without_revocation`";
+    for (builder, field, other) in [
+        (good().project("1").verify_jwts_locally_without_revocation("2"), "project: ", local),
+        (jwts().project("2"), "project: ", local),
+        (good().cache_off().cache_ttl(SECOND), "cache_ttl: ", off),
+        (good().cache_capacity(9).cache_off(), "cache_capacity: ", off),
+        (good().cache_off().cache_bytes(9 * 1024 * 1024), "cache_bytes: ", off),
+        (good().cache_off().negative_cache_ttl(SECOND), "negative_cache_ttl: ", off),
+        (good().cache_off().negative_cache_capacity(9), "negative_cache_capacity: ", off),
+        (good().cache_off().denial_refresh_interval(SECOND), "denial_refresh_interval: ", off),
+        (good().cache_off().refresh_ahead(SECOND), "refresh_ahead: ", off),
+        (good().cache_off().serve_stale_on_error(SECOND), "serve_stale_on_error: ", off),
+        (jwts().cache_ttl(SECOND), "cache_ttl: ", only),
+        (jwts().cache_capacity(9), "cache_capacity: ", only),
+        (jwts().negative_cache_ttl(SECOND), "negative_cache_ttl: ", only),
+        (jwts().negative_cache_capacity(9), "negative_cache_capacity: ", only),
+        (jwts().denial_refresh_interval(SECOND), "denial_refresh_interval: ", only),
+        (jwts().refresh_ahead(SECOND), "refresh_ahead: ", only),
+        (jwts().serve_stale_on_error(SECOND), "serve_stale_on_error: ", only),
+        (jwts().confirm_local_verdicts_within(SECOND), "confirm_local_verdicts_within: ", only),
+        (good().confirm_local_verdicts_within(SECOND), "confirm_local_verdicts_within: ", local),
+        (
+            good()
+                .verify_jwts_locally_without_revocation("1")
+                .confirm_local_verdicts_within(SECOND)
+                .cache_off(),
+            "confirm_local_verdicts_within: ",
+            off,
+        ),
+        (good().fresh_assertions(), "fresh_assertions: ", "no key"),
+        (jwts().fresh_assertions(), "fresh_assertions: ", "no key"),
+    ] {
+        let text = message(builder);
+        assert!(text.starts_with(field) && text.contains(other) && !text.contains('\n'), "{text}");
+    }
+    for builder in [
+        good().project("1").verify_jwts_locally_without_revocation("1"),
+        jwts().project("1").cache_bytes(9 * 1024 * 1024),
+        jwts().cache_off(),
+        good().cache_off().serve_stale_on_error(Duration::ZERO),
+    ] {
+        assert!(builder.build().is_ok());
+    }
+}
+
+#[test]
+fn a_value_that_may_be_a_secret_is_not_repeated() {
+    let pem = "-----BEGIN RSA PRIVATE KEY-----MIIEs3cr3t";
+    for text in [
+        r#"{"type":"application","key":"s3cr3t"}"#,
+        pem,
+        "https://user:s3cr3t@host.example",
+        "s3cr3t\nline",
+        &format!("{}s3cr3t/", "a".repeat(300)),
+    ] {
+        let key = ClientAuth::key_json(text).unwrap_err().to_string();
+        let issuer = Issuer::parse(text).unwrap_err().to_string();
+        let good = || builder("https://host.example");
+        for message in [
+            key,
+            issuer,
+            message(good().connect_to(text)),
+            message(good().realm(format!("{text}\"\n"))),
+            message(good().resource(text, [""; 0])),
+            message(good().error_body(format!("{text}\n"), |_| String::new())),
+            message(good().header(format!("{text} {{"), "x")),
+        ] {
+            assert!(!message.contains("s3cr3t"), "{message}");
+        }
     }
 }

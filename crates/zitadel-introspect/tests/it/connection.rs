@@ -5,13 +5,19 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedKey, IsCa, KeyPair, SanType, date_time_ymd,
+    generate_simple_self_signed,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
 };
-use tokio_rustls::{TlsAcceptor, rustls};
-use zitadel_introspect::IssuerError;
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{self, pki_types::CertificateDer},
+};
+use zitadel_introspect::{Builder, ClientAuth, Issuer, IssuerError, Verifier};
 use zitadel_introspect_testkit as testkit;
 
 use crate::setup::{World, authorize, status};
@@ -26,20 +32,88 @@ async fn the_issuer_is_reached_by_another_address_and_keeps_its_name() {
     assert_eq!(caller.claims().issuer(), Some("https://auth.example.com"));
 }
 
+/// An issuer behind TLS, under a certificate of its own authority.
+pub(crate) struct TlsIssuer {
+    pub(crate) world: World,
+    pub(crate) origin: String,
+    pub(crate) root: String,
+}
+
+impl TlsIssuer {
+    pub(crate) async fn start() -> Self {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        Self::with(cert.der().clone(), signing_key.serialize_der(), cert.pem()).await
+    }
+
+    async fn with(certificate: CertificateDer<'static>, key: Vec<u8>, root: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let world = World::at(testkit::Issuer::builder().public_origin(&origin)).await;
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key).unwrap();
+        tokio::spawn(end_tls(listener, tls(certificate, key), world.issuer.address()));
+        Self { world, origin, root }
+    }
+
+    pub(crate) fn builder(&self) -> Builder {
+        self.world.builder().root_certificates_pem(self.root.clone())
+    }
+}
+
 #[tokio::test]
 async fn a_private_certificate_authority_is_trusted_only_where_configured() {
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let origin = format!("https://localhost:{}", listener.local_addr().unwrap().port());
-    let world = World::at(testkit::Issuer::builder().public_origin(&origin)).await;
-    let key = rustls::pki_types::PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-    tokio::spawn(end_tls(listener, tls(cert.der().clone(), key), world.issuer.address()));
-
-    let strict = world.verifier();
-    assert!(matches!(strict.check().await, Err(IssuerError::Unreachable(_))));
-    let trusting = world.builder().root_certificates_pem(cert.pem()).build().unwrap();
+    let tls = TlsIssuer::start().await;
+    assert!(matches!(tls.world.verifier().check().await, Err(IssuerError::Unreachable(_))));
+    let trusting = tls.builder().build().unwrap();
     trusting.check().await.unwrap();
-    assert_eq!(status(&authorize(&trusting, &world.token).await), 200);
+    assert_eq!(status(&authorize(&trusting, &tls.world.token).await), 200);
+}
+
+#[tokio::test]
+async fn each_reason_why_there_is_no_connection_is_told_with_what_to_do() {
+    // Untrusted.
+    let tls = TlsIssuer::start().await;
+    expect(tls.world.builder(), "not signed by an authority that is trusted here").await;
+    // For another name, over, of an authority.
+    let make = |change: &dyn Fn(&mut CertificateParams)| {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        (certificate.der().clone(), key.serialize_der(), certificate.pem())
+    };
+    let other_name = make(&|params| {
+        params.subject_alt_names = vec![SanType::DnsName("other.example".try_into().unwrap())];
+    });
+    let over = make(&|params| {
+        params.not_before = date_time_ymd(2001, 1, 1);
+        params.not_after = date_time_ymd(2002, 1, 1);
+    });
+    let authority = make(&|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    for ((certificate, key, root), told) in
+        [(other_name, "for another name"), (over, "has expired"), (authority, "CA:TRUE")]
+    {
+        let tls = TlsIssuer::with(certificate, key, root).await;
+        expect(tls.builder(), told).await;
+    }
+    // TLS where there is none, no listener, no such name.
+    let plain = World::new().await;
+    let address = plain.issuer.address();
+    expect(to(&format!("https://{address}")), "does not speak TLS").await;
+    plain.issuer.stop().await;
+    expect(to(&format!("https://{address}")), "nothing listens there").await;
+    expect(to("https://no-such-host.invalid"), "the name is not known here").await;
+}
+
+fn to(origin: &str) -> Builder {
+    let auth = ClientAuth::secret("id", "secret").unwrap();
+    Verifier::builder(Issuer::parse(origin).unwrap(), auth)
+}
+
+async fn expect(builder: Builder, told: &str) {
+    let error = builder.build().unwrap().check().await.unwrap_err();
+    let text = error.explain();
+    assert!(text.contains(told) && !text.contains('\n'), "{text}");
 }
 
 #[tokio::test]

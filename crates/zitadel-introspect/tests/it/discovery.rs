@@ -11,7 +11,7 @@ use crate::setup::{World, authorize, status};
 async fn building_a_verifier_asks_nothing_and_the_document_is_asked_once() {
     let world = World::new().await;
     let verifier = world.verifier();
-    assert_eq!(world.issuer.requests(Endpoint::Discovery), 0);
+    assert_eq!(world.issuer.request_count(Endpoint::Discovery), 0);
     let first: Vec<_> = (0..20)
         .map(|_| {
             // A token each: one token would be one question, whatever discovery does.
@@ -23,7 +23,7 @@ async fn building_a_verifier_asks_nothing_and_the_document_is_asked_once() {
         assert_eq!(asked.await.unwrap(), 200);
     }
     assert_eq!(status(&authorize(&verifier, &world.token).await), 200);
-    assert_eq!(world.issuer.requests(Endpoint::Discovery), 1);
+    assert_eq!(world.issuer.request_count(Endpoint::Discovery), 1);
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn failures_are_not_asked_about_in_a_storm() {
     for _ in 0..200 {
         assert_eq!(status(&authorize(&verifier, &world.token).await), 503);
     }
-    let asked = world.issuer.requests(Endpoint::Discovery);
+    let asked = world.issuer.request_count(Endpoint::Discovery);
     assert!((1..=6).contains(&asked), "{asked} requests");
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use zitadel_introspect::{IssuerError, Reason, Verifier};
+use zitadel_introspect::{InvalidToken, IssuerError, Reason, Verifier};
 use zitadel_introspect_testkit::{Endpoint, Fault};
 
 use crate::setup::{World, authorize, chain, status};
@@ -135,7 +135,7 @@ async fn silence_of_every_kind_ends_at_the_time_out() {
     ] {
         let (error, asked) = no_verdict(fault).await;
         assert!(matches!(error, IssuerError::TimedOut), "{error}");
-        assert_eq!(asked, 1);
+        assert_eq!(asked, 2, "a second attempt is made beside the first");
     }
 }
 
@@ -156,7 +156,106 @@ async fn a_truncated_answer_is_no_verdict() {
 #[tokio::test]
 async fn an_endless_answer_is_cut_off() {
     let (error, _) = no_verdict(Fault::endless_body()).await;
-    assert!(matches!(error, IssuerError::Unusable { .. }), "{error}");
+    assert!(matches!(error, IssuerError::TooLarge { .. }), "{error}");
+}
+
+/// An active answer of exactly so many bytes.
+fn answer_of(bytes: usize) -> Fault {
+    let empty = r#"{"active":true,"x":""}"#.len();
+    answer(&format!(r#"{{"active":true,"x":"{}"}}"#, "x".repeat(bytes - empty)))
+}
+
+#[tokio::test]
+async fn an_answer_of_the_limit_passes_and_one_byte_more_does_not() {
+    let world = World::new().await;
+    let small = 64 * 1024;
+    for (verifier, limit) in [
+        (world.builder().cache_off().build().unwrap(), 1024 * 1024),
+        (world.builder().cache_off().max_answer_bytes(small).build().unwrap(), small),
+    ] {
+        world.issuer.inject(answer_of(limit).times(1));
+        assert_eq!(status(&authorize(&verifier, "large").await), 200);
+        world.issuer.inject(answer_of(limit + 1).times(1));
+        let error = authorize(&verifier, "large").await.unwrap_err();
+        let Reason::Unavailable(error) = error.reason() else { panic!("{error}") };
+        assert!(error.to_string().contains(&limit.to_string()), "{error}");
+        assert!(error.to_string().contains("`max_answer_bytes`"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_encoded_answer_is_no_verdict() {
+    for encoding in ["gzip", "identity", "br"] {
+        let fault = answer(r#"{"active":true}"#).header("content-encoding", encoding);
+        let (error, _) = no_verdict(fault).await;
+        assert!(matches!(error, IssuerError::Unusable { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn numbers_out_of_range_are_no_verdict() {
+    for name in ["exp", "iat", "nbf", "auth_time", "updated_at"] {
+        for number in ["1e999", "-1e999", "18446744073709551616"] {
+            let (error, _) = no_verdict(answer(&format!(r#"{{"active":true,"{name}":{number}}}"#))).await;
+            assert!(matches!(error, IssuerError::Unusable { .. }), "{name}: {number}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn members_that_are_null_are_absent() {
+    let world = World::new().await;
+    let document = r#"{"active":true,"aud":null,"scope":null,"exp":null,"iat":null,"nbf":null,"iss":null,"sub":null,
+        "username":null,"cnf":null,"token_type":null}"#;
+    world.issuer.inject(answer(document));
+    assert_eq!(status(&authorize(&world.verifier(), "bare").await), 200);
+    let narrow = world.builder().audience("7").build().unwrap();
+    assert_eq!(status(&authorize(&narrow, "bare").await), 401, "a configured audience is not met");
+}
+
+#[tokio::test]
+async fn a_token_bound_to_a_key_is_refused_and_the_refusal_is_held() {
+    for bound in [r#""cnf":{"jkt":"x"}"#, r#""token_type":"DPoP""#, r#""token_type":"N_A""#] {
+        let world = World::new().await;
+        let verifier = world.verifier();
+        world.issuer.inject(answer(&format!(r#"{{"active":true,{bound}}}"#)));
+        for _ in 0..3 {
+            let refused = crate::setup::reason(authorize(&verifier, "bound").await);
+            assert!(matches!(refused, Reason::InvalidToken(InvalidToken::NotABearerToken)), "{bound}");
+        }
+        assert_eq!(world.issuer.introspections(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_error_about_the_token_is_a_refusal_of_that_token_and_held() {
+    for (status_code, error) in
+        [(400, "unsupported_token_type"), (401, "unsupported_token_type"), (400, "invalid_token")]
+    {
+        let world = World::new().await;
+        let verifier = world.verifier();
+        let body = format!(r#"{{"error":"{error}"}}"#);
+        world.issuer.inject(Fault::answer(status_code, "application/json", body).for_token("odd"));
+        for _ in 0..10 {
+            assert_eq!(status(&authorize(&verifier, "odd").await), 401, "{error}");
+        }
+        assert_eq!(world.issuer.introspections(), 1, "{error}");
+    }
+    for (status_code, error) in
+        [(401, "invalid_token"), (400, "invalid_request"), (400, "access_denied"), (400, "server_error")]
+    {
+        let body = format!(r#"{{"error":"{error}"}}"#);
+        no_verdict(Fault::answer(status_code, "application/json", body)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_says_where_it_leads_and_html_that_it_is_html() {
+    let (error, _) = no_verdict(Fault::redirect("https://login.example/ui?session=s3cr3t")).await;
+    assert!(error.to_string().contains("https://login.example/ui"), "{error}");
+    assert!(!error.to_string().contains("s3cr3t"), "{error}");
+    let (error, _) = no_verdict(Fault::answer(200, "text/html; charset=utf-8", "<html>")).await;
+    assert!(error.to_string().contains("HTML"), "{error}");
 }
 
 #[tokio::test]

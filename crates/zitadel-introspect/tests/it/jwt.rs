@@ -1,16 +1,10 @@
 //! JWTs, read without asking.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use zitadel_introspect::{InvalidToken, Issuer, Reason, Requirement, Verifier};
-use zitadel_introspect_testkit::{Algorithm, Endpoint, Fault, Profile, Token};
+use zitadel_introspect::{InvalidToken, Issuer, Reason, Requirement, TestClock, Verifier};
+use zitadel_introspect_testkit::{self as testkit, Algorithm, Endpoint, Fault, Profile, Token};
 
 use crate::setup::{World, authorize, reason, require, status};
 
@@ -58,14 +52,168 @@ async fn every_kind_of_key_verifies_without_a_question() {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_used_is_skipped_and_the_others_serve() {
+async fn a_token_under_a_key_that_cannot_be_read_here_is_asked_about() {
     let world = World::new().await;
-    let verifier = local(&world);
+    let (verifier, alone) = (auto(&world), local(&world));
     let rsa = jwt(&world);
     world.issuer.rotate_key(Algorithm::Es512);
-    assert_eq!(status(&authorize(&verifier, &rsa).await), 200);
-    let skipped = reason(authorize(&verifier, &jwt(&world)).await);
-    assert!(matches!(skipped, Reason::InvalidToken(InvalidToken::BadSignature)));
+    for verifier in [&verifier, &alone] {
+        assert_eq!(status(&authorize(verifier, &rsa).await), 200, "the other keys serve");
+    }
+    assert_eq!(world.issuer.introspections(), 0);
+    let token = jwt(&world);
+    assert_eq!(status(&authorize(&verifier, &token).await), 200, "the issuer can read it");
+    assert_eq!(world.issuer.introspections(), 1);
+    let refused = reason(authorize(&alone, &token).await);
+    assert!(matches!(refused, Reason::InvalidToken(InvalidToken::UnsupportedAlgorithm)));
+    token.revoke();
+    verifier.evict_all();
+    assert_eq!(status(&authorize(&verifier, &token).await), 401);
+}
+
+#[tokio::test]
+async fn an_algorithm_that_no_issuer_uses_for_tokens_is_not_asked_about() {
+    let world = World::new().await;
+    let verifier = auto(&world);
+    for algorithm in ["none", "NONE", "nOnE", "HS256", "hs512", ""] {
+        let mut header = good_header(&world);
+        header["alg"] = json!(algorithm);
+        let forged = world.issuer.forge(&header, &good_claims(&world));
+        assert_eq!(status(&authorize(&verifier, &forged).await), 401, "{algorithm}");
+    }
+    assert_eq!(world.issuer.introspections(), 0);
+}
+
+/// The published keys, as the test changes them.
+async fn publish(world: &World, change: impl FnOnce(&mut Vec<Value>), media_type: &str) {
+    let document = reqwest::get(format!("{}/oauth/v2/keys", world.issuer.url())).await.unwrap();
+    let mut document: Value = serde_json::from_slice(&document.bytes().await.unwrap()).unwrap();
+    change(document["keys"].as_array_mut().unwrap());
+    world.issuer.inject(Fault::answer(200, media_type, document.to_string()).on(Endpoint::Keys));
+}
+
+#[tokio::test]
+async fn two_keys_of_one_id_are_both_kept() {
+    for first in [true, false] {
+        let world = World::new().await;
+        let other = World::new().await;
+        let token = jwt(&world);
+        let _ = jwt(&other);
+        other.issuer.rotate_key(Algorithm::Es256);
+        let foreign = reqwest::get(format!("{}/oauth/v2/keys", other.issuer.url())).await.unwrap();
+        let foreign: Value = serde_json::from_slice(&foreign.bytes().await.unwrap()).unwrap();
+        let foreign = foreign["keys"].as_array().unwrap().clone();
+        assert_eq!(foreign.len(), 2, "one RSA, one EC");
+        let publish_all = |keys: &mut Vec<Value>| {
+            let id = keys[0]["kid"].clone();
+            for mut key in foreign {
+                key["kid"] = id.clone();
+                keys.insert(if first { 0 } else { keys.len() }, key);
+            }
+        };
+        publish(&world, publish_all, "application/json").await;
+        assert_eq!(status(&authorize(&local(&world), &token).await), 200, "{first}");
+    }
+}
+
+#[tokio::test]
+async fn keys_for_other_purposes_verify_nothing() {
+    for (name, value, outcome) in [
+        ("use", json!("sig"), 200),
+        ("use", json!(null), 200),
+        ("use", json!("enc"), 401),
+        ("use", json!(7), 401),
+        ("key_ops", json!(["verify"]), 200),
+        ("key_ops", json!(["sign", "verify"]), 200),
+        ("key_ops", json!(["encrypt"]), 401),
+        ("key_ops", json!([]), 401),
+        ("key_ops", json!("verify"), 401),
+        ("alg", json!("RS256"), 200),
+        ("alg", json!("RS512"), 401),
+        ("alg", json!("RSA-OAEP"), 401),
+    ] {
+        let world = World::new().await;
+        let token = jwt(&world);
+        publish(&world, |keys| keys[0][name] = value.clone(), "application/json").await;
+        assert_eq!(status(&authorize(&local(&world), &token).await), outcome, "{name}: {value}");
+    }
+}
+
+#[tokio::test]
+async fn keys_come_as_json_or_under_their_own_media_type() {
+    for (media_type, outcome) in [
+        ("application/jwk-set+json", 200),
+        ("Application/JWK-Set+JSON; charset=utf-8", 200),
+        ("application/json", 200),
+        ("application/jwk+json", 503),
+        ("text/plain", 503),
+    ] {
+        let world = World::new().await;
+        let token = jwt(&world);
+        publish(&world, |_| (), media_type).await;
+        assert_eq!(status(&authorize(&local(&world), &token).await), outcome, "{media_type}");
+    }
+}
+
+#[tokio::test]
+async fn more_than_a_hundred_keys_are_all_known() {
+    let world = World::new().await;
+    let token = jwt(&world);
+    let many = |keys: &mut Vec<Value>| {
+        for number in 0..150 {
+            let mut key = keys[0].clone();
+            key["kid"] = json!(format!("another-{number}"));
+            keys.insert(0, key);
+        }
+    };
+    publish(&world, many, "application/json").await;
+    assert_eq!(status(&authorize(&local(&world), &token).await), 200);
+}
+
+#[tokio::test]
+async fn a_number_out_of_range_is_the_tokens_fault() {
+    let world = World::new().await;
+    let verifier = local(&world);
+    for name in ["exp", "iat", "nbf", "auth_time", "updated_at"] {
+        for number in ["1e999", "-1e999", "18446744073709551616"] {
+            let mut claims = good_claims(&world);
+            claims[name] = json!("NUMBER");
+            let text = claims.to_string().replace("\"NUMBER\"", number);
+            // What JSON allows and the JSON library does not.
+            let raw: Box<serde_json::value::RawValue> = serde_json::from_str(&text).unwrap();
+            let forged = world.issuer.forge_text(&good_header(&world).to_string(), raw.get());
+            assert_eq!(status(&authorize(&verifier, &forged).await), 401, "{name}: {number}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_jwt_bound_to_a_key_is_refused() {
+    let world = World::new().await;
+    let verifier = local(&world);
+    for (name, value) in [("cnf", json!({"jkt": "x"})), ("token_type", json!("DPoP"))] {
+        let mut claims = good_claims(&world);
+        claims[name] = value;
+        let forged = world.issuer.forge(&good_header(&world), &claims);
+        let refused = reason(authorize(&verifier, &forged).await);
+        assert!(matches!(refused, Reason::InvalidToken(InvalidToken::NotABearerToken)), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_that_writes_out_its_default_port_is_the_same_in_a_jwt() {
+    let world = World::at(testkit::Issuer::builder().public_origin("http://127.0.0.1")).await;
+    let issuer = Issuer::parse("http://127.0.0.1:80").unwrap();
+    let verifier = Verifier::jwt_builder_without_revocation(issuer, world.project.id());
+    let verifier = verifier.connect_to(format!("http://{}", world.issuer.address())).build().unwrap();
+    for (issuer, outcome) in
+        [("http://127.0.0.1", 200), ("http://127.0.0.1:80", 200), ("http://127.0.0.1:443", 401)]
+    {
+        let mut claims = good_claims(&world);
+        claims["iss"] = json!(issuer);
+        let token = world.issuer.forge(&good_header(&world), &claims);
+        assert_eq!(status(&authorize(&verifier, &token).await), outcome, "{issuer}");
+    }
 }
 
 #[tokio::test]
@@ -171,12 +319,12 @@ async fn headers_cannot_choose_algorithm_or_key() {
     assert_eq!(check("kid", json!("unknown")).await, 401);
     assert_eq!(check("kid", json!(7)).await, 401);
     // Keys and addresses in a token are not looked at.
-    let requests = world.issuer.requests(Endpoint::Keys);
+    let requests = world.issuer.request_count(Endpoint::Keys);
     for name in ["jku", "x5u"] {
         assert_eq!(check(name, json!(format!("{}/evil", world.issuer.url()))).await, 200, "{name}");
     }
     assert_eq!(check("jwk", json!({"kty": "oct", "k": "AAAA"})).await, 200);
-    assert_eq!(world.issuer.requests(Endpoint::Keys), requests);
+    assert_eq!(world.issuer.request_count(Endpoint::Keys), requests);
 }
 
 #[tokio::test]
@@ -202,47 +350,47 @@ async fn an_unknown_key_is_fetched_once_for_all_and_not_in_a_storm() {
     let world = World::new().await;
     let verifier = local(&world);
     assert_eq!(status(&authorize(&verifier, &jwt(&world)).await), 200);
-    assert_eq!(world.issuer.requests(Endpoint::Keys), 1);
+    assert_eq!(world.issuer.request_count(Endpoint::Keys), 1);
     for number in 0..50 {
         let header = json!({"alg": "RS256", "kid": format!("unknown-{number}"), "typ": "JWT"});
         let forged = world.issuer.forge(&header, &good_claims(&world));
         assert_eq!(status(&authorize(&verifier, &forged).await), 401);
     }
-    assert_eq!(world.issuer.requests(Endpoint::Keys), 1, "within the cool-down");
+    assert_eq!(world.issuer.request_count(Endpoint::Keys), 1, "within the cool-down");
 }
 
 #[tokio::test]
 async fn a_rotated_key_is_found_after_the_cool_down() {
     let world = World::new().await;
-    let ahead = Arc::new(AtomicI64::new(0));
+    let clock = TestClock::new();
     let issuer = Issuer::parse(&world.issuer.url()).unwrap();
     let verifier = Verifier::jwt_builder_without_revocation(issuer, world.project.id());
-    let verifier = verifier.clock_ahead(Arc::clone(&ahead)).build().unwrap();
+    let verifier = verifier.clock(&clock).build().unwrap();
     assert_eq!(status(&authorize(&verifier, &jwt(&world)).await), 200);
     world.issuer.rotate_key(Algorithm::Es256);
-    ahead.store(10_000, Ordering::SeqCst);
+    clock.set_ahead_millis(10_000);
     let tokens: Vec<_> = (0..10).map(|_| jwt(&world).to_string()).collect();
     for token in &tokens {
         assert_eq!(status(&authorize(&verifier, token).await), 200);
     }
-    assert_eq!(world.issuer.requests(Endpoint::Keys), 2);
+    assert_eq!(world.issuer.request_count(Endpoint::Keys), 2);
 }
 
 #[tokio::test]
 async fn known_keys_serve_while_new_ones_cannot_be_fetched() {
     let world = World::new().await;
-    let ahead = Arc::new(AtomicI64::new(0));
+    let clock = TestClock::new();
     let issuer = Issuer::parse(&world.issuer.url()).unwrap();
     let verifier = Verifier::jwt_builder_without_revocation(issuer, world.project.id());
-    let verifier = verifier.clock_ahead(Arc::clone(&ahead)).build().unwrap();
+    let verifier = verifier.clock(&clock).build().unwrap();
     assert_eq!(status(&authorize(&verifier, &jwt(&world)).await), 200);
     world.issuer.inject(Fault::status(500).on(Endpoint::Keys));
-    ahead.store(400_000, Ordering::SeqCst);
+    clock.set_ahead_millis(400_000);
     assert_eq!(status(&authorize(&verifier, &jwt(&world)).await), 200, "old keys are renewed behind");
     world.issuer.asked(Endpoint::Keys, 2).await;
     assert_eq!(status(&authorize(&verifier, &jwt(&world)).await), 200);
     world.issuer.rotate_key(Algorithm::Es256);
-    ahead.store(500_000, Ordering::SeqCst);
+    clock.set_ahead_millis(500_000);
     assert_eq!(status(&authorize(&verifier, &jwt(&world)).await), 503, "no verdict, and no blame");
 }
 
@@ -261,10 +409,9 @@ async fn local_reading_cannot_see_revocation_and_freshness_can() {
 #[tokio::test]
 async fn the_issuer_confirms_local_verdicts_in_the_background() {
     let world = World::new().await;
-    let ahead = Arc::new(AtomicI64::new(0));
+    let clock = TestClock::new();
     let builder = world.builder().verify_jwts_locally_without_revocation(world.project.id());
-    let builder =
-        builder.confirm_local_verdicts_within(Duration::from_secs(10)).clock_ahead(Arc::clone(&ahead));
+    let builder = builder.confirm_local_verdicts_within(Duration::from_secs(10)).clock(&clock);
     let verifier = builder.build().unwrap();
     let token = jwt(&world);
     token.revoke();
@@ -278,7 +425,7 @@ async fn the_issuer_confirms_local_verdicts_in_the_background() {
     world.issuer.inject(Fault::status(500));
     assert_eq!(status(&authorize(&verifier, &unconfirmed).await), 200);
     for millis in [11_000, 61_000, 75_000] {
-        ahead.store(millis, Ordering::SeqCst);
+        clock.set_ahead_millis(millis);
         assert_eq!(
             status(&authorize(&verifier, &unconfirmed).await),
             503,
@@ -300,7 +447,7 @@ async fn a_role_that_a_jwt_lacks_is_asked_for_before_a_denial() {
 async fn the_start_check_of_a_local_verifier_fetches_the_keys() {
     let world = World::new().await;
     local(&world).check().await.unwrap();
-    assert_eq!(world.issuer.requests(Endpoint::Keys), 1);
+    assert_eq!(world.issuer.request_count(Endpoint::Keys), 1);
     world.issuer.stop().await;
     assert!(local(&world).check().await.is_err());
 }
@@ -326,9 +473,9 @@ async fn an_eviction_makes_a_held_jwt_be_asked_about() {
 #[tokio::test]
 async fn bad_tokens_cannot_push_out_that_a_jwt_was_revoked() {
     let world = World::new().await;
-    let ahead = Arc::new(AtomicI64::new(0));
+    let clock = TestClock::new();
     let builder = world.builder().verify_jwts_locally_without_revocation(world.project.id());
-    let verifier = builder.negative_cache_capacity(2).clock_ahead(Arc::clone(&ahead)).build().unwrap();
+    let verifier = builder.negative_cache_capacity(2).clock(&clock).build().unwrap();
     let token = jwt(&world);
     token.revoke();
     let fresh = Requirement::any_caller().fresh_within(Duration::ZERO);
@@ -340,6 +487,26 @@ async fn bad_tokens_cannot_push_out_that_a_jwt_was_revoked() {
         assert_eq!(status(&authorize(&verifier, &forged).await), 401);
         assert_eq!(status(&authorize(&verifier, &format!("random-{number}")).await), 401);
     }
-    ahead.store(6_000, Ordering::SeqCst);
+    clock.set_ahead_millis(6_000);
+    assert_eq!(status(&authorize(&verifier, &token).await), 401, "not read locally again");
+}
+
+#[tokio::test]
+async fn made_up_jwts_cannot_push_out_that_one_was_revoked() {
+    let world = World::new().await;
+    let builder = world.builder().verify_jwts_locally_without_revocation(world.project.id());
+    let clock = TestClock::new();
+    let verifier = builder.cache_capacity(4).clock(&clock).build().unwrap();
+    let token = jwt(&world);
+    token.revoke();
+    let fresh = Requirement::any_caller().fresh_within(Duration::ZERO);
+    assert_eq!(status(&require(&verifier, &token, &fresh).await), 401);
+    // Under keys that nobody publishes: asked about, and inactive.
+    for number in 0..100 {
+        let header = json!({"alg": "RS256", "kid": format!("unknown-{number}"), "typ": "JWT"});
+        let forged = world.issuer.forge(&header, &good_claims(&world));
+        assert_eq!(status(&authorize(&verifier, &forged).await), 401);
+    }
+    clock.advance(Duration::from_secs(6));
     assert_eq!(status(&authorize(&verifier, &token).await), 401, "not read locally again");
 }

@@ -1,11 +1,8 @@
 //! Header to caller: who gets in, who does not, and what it costs upstream.
 
-use std::{
-    sync::{Arc, atomic::AtomicI64},
-    time::Duration,
-};
+use std::time::Duration;
 
-use zitadel_introspect::{InvalidToken, Reason, Requirement};
+use zitadel_introspect::{ClientAuth, InvalidToken, Issuer, Reason, Requirement, TestClock, Verifier};
 
 use crate::setup::{World, authorize, reason, require, status};
 
@@ -39,6 +36,8 @@ async fn what_is_refused_locally_costs_no_question() {
     for fields in fields {
         statuses.push(status(&verifier.authorize(fields.iter().copied(), &any).await));
     }
+    let too_long = reason(verifier.authorize([huge.as_bytes()], &any).await);
+    assert!(matches!(too_long, Reason::TokenTooLong));
     assert_eq!((statuses, world.issuer.introspections()), (vec![401, 401, 401, 401, 401, 401, 400], 0));
 }
 
@@ -91,9 +90,14 @@ async fn our_own_clock_has_the_last_word() {
     let world = World::new().await;
     let token =
         world.admin.access_token().for_project(&world.project).lifetime(Duration::from_secs(3600)).issue();
+    let api = world.project.secret_api("secret api");
     let at = |seconds: i64| {
-        let ahead = Arc::new(AtomicI64::new(seconds * 1000));
-        world.builder().clock_ahead(ahead).build().unwrap()
+        let clock = TestClock::new();
+        clock.set_ahead_millis(seconds * 1000);
+        // A secret: an assertion is dated by the same clock, and ZITADEL would refuse it.
+        let auth = ClientAuth::secret(api.client_id(), api.secret()).unwrap();
+        let issuer = Issuer::parse(&world.issuer.url()).unwrap();
+        Verifier::builder(issuer, auth).clock(&clock).build().unwrap()
     };
     assert_eq!(status(&authorize(&at(3590), &token).await), 200);
     let expired = reason(authorize(&at(3601), &token).await);
@@ -102,6 +106,33 @@ async fn our_own_clock_has_the_last_word() {
         reason(authorize(&at(-120), &token).await),
         Reason::InvalidToken(InvalidToken::NotYetValid)
     ));
+}
+
+#[tokio::test]
+async fn the_assertion_is_dated_by_the_same_clock() {
+    let world = World::new().await;
+    let clock = TestClock::new();
+    let verifier = world.builder().clock(&clock).build().unwrap();
+    clock.advance(Duration::from_secs(7200));
+    assert_eq!(status(&authorize(&verifier, &world.token).await), 503, "ZITADEL refuses one from the future");
+    world.issuer.set_clock_ahead(7200);
+    assert_eq!(status(&authorize(&verifier, &world.admin.pat()).await), 200);
+}
+
+#[tokio::test]
+async fn optional_credentials_are_absent_refused_or_good() {
+    let world = World::new().await;
+    let verifier = world.verifier();
+    let any = Requirement::any_caller();
+    let ask = async |fields: &[&str]| {
+        let fields = fields.iter().map(|field| field.as_bytes());
+        verifier.authorize_optional(fields, &any).await.map(|caller| caller.is_some())
+    };
+    assert!(!ask(&[]).await.unwrap() && !ask(&[""]).await.unwrap() && !ask(&["Basic YTpi"]).await.unwrap());
+    assert!(ask(&[&format!("Bearer {}", world.token)]).await.unwrap());
+    assert_eq!(status(&ask(&["Bearer never-was"]).await), 401);
+    assert_eq!(status(&ask(&["Bearer a b"]).await), 401);
+    assert_eq!(status(&ask(&["Basic YTpi", "Bearer x"]).await), 400);
 }
 
 #[tokio::test]

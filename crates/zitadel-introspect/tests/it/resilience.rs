@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use zitadel_introspect::{IssuerError, Reason, Requirement};
+use zitadel_introspect::{IssuerError, Reason, Requirement, TestClock};
 use zitadel_introspect_testkit::{Endpoint, Fault};
 
 use crate::setup::{World, authorize, require, status};
@@ -98,24 +98,102 @@ async fn more_than_can_wait_are_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_probe_with_a_broken_answer_shows_that_the_issuer_is_back() {
+async fn tokens_for_which_the_issuer_fails_do_not_open_the_breaker() {
+    for (status_code, patience) in [(500, None), (503, None), (503, Some("9")), (429, None)] {
+        let world = World::new().await;
+        let verifier = world.verifier();
+        for number in 0..50 {
+            let mut fault = Fault::status(status_code).for_token(format!("odd-{number}"));
+            if let Some(seconds) = patience {
+                fault = fault.header("retry-after", seconds);
+            }
+            world.issuer.inject(fault);
+        }
+        for number in 0..50 {
+            assert_eq!(status(&authorize(&verifier, &format!("odd-{number}")).await), 503);
+            assert_eq!(
+                status(&authorize(&verifier, &world.admin.pat()).await),
+                200,
+                "{status_code} {number}"
+            );
+        }
+        assert!(!verifier.stats().breaker_open);
+    }
+}
+
+#[tokio::test]
+async fn a_demand_for_patience_about_one_token_holds_the_others_up_once() {
     let world = World::new().await;
-    let verifier = world.verifier();
+    let clock = TestClock::new();
+    let verifier = world.builder().clock(&clock).build().unwrap();
+    for number in 0..20 {
+        let fault = Fault::status(429).header("retry-after", "10").for_token(format!("odd-{number}"));
+        world.issuer.inject(fault);
+    }
+    assert_eq!(status(&authorize(&verifier, "odd-0").await), 503);
+    assert_eq!(status(&authorize(&verifier, &world.token).await), 503, "patience was asked for");
+    clock.advance(Duration::from_secs(10));
+    assert_eq!(status(&authorize(&verifier, &world.token).await), 200, "our own token found nothing wrong");
+    for number in 1..20 {
+        assert_eq!(status(&authorize(&verifier, &format!("odd-{number}")).await), 503);
+        assert_eq!(status(&authorize(&verifier, &world.admin.pat()).await), 200, "{number}");
+    }
+}
+
+#[tokio::test]
+async fn callers_tokens_neither_close_the_breaker_nor_keep_it_open() {
+    let world = World::new().await;
+    let clock = TestClock::new();
+    let verifier = world.builder().clock(&clock).build().unwrap();
     verifier.check().await.unwrap();
-    world.issuer.inject(Fault::answer(200, "application/json", "{}").for_token("odd"));
-    world.issuer.inject(Fault::status(500).times(5));
+    world.issuer.inject(Fault::status(500).for_token("odd"));
+    world.issuer.inject(Fault::status(500).times(6));
     for number in 0..5 {
         assert_eq!(status(&authorize(&verifier, &format!("token-{number}")).await), 503);
     }
-    assert!(verifier.stats().breaker_open);
-    // Whoever takes all the probes with such a token keeps nobody out.
-    let hammered = async {
-        while verifier.stats().breaker_open {
-            assert_eq!(status(&authorize(&verifier, "odd").await), 503);
+    assert!(verifier.stats().breaker_open, "five failures, and the probe failed as well");
+    assert_eq!(status(&authorize(&verifier, "odd").await), 503);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(status(&authorize(&verifier, "odd").await), 503, "its own trouble");
+    assert!(!verifier.stats().breaker_open, "the probe asks with a token of our own");
+    assert_eq!(status(&authorize(&verifier, &world.token).await), 200);
+}
+
+#[tokio::test]
+async fn a_silent_issuer_opens_the_breaker() {
+    let world = World::new().await;
+    let timeout = Duration::from_millis(200);
+    let verifier = world.builder().timeout(timeout).connect_timeout(timeout).build().unwrap();
+    verifier.check().await.unwrap();
+    world.issuer.inject(Fault::hang_before_head());
+    for number in 0..5 {
+        assert_eq!(status(&authorize(&verifier, &format!("token-{number}")).await), 503);
+    }
+    let opened = async {
+        while !verifier.stats().breaker_open {
+            tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), hammered).await.unwrap();
-    assert_eq!(status(&authorize(&verifier, &world.token).await), 200);
+    tokio::time::timeout(Duration::from_secs(5), opened).await.unwrap();
+    world.issuer.heal();
+    let healed = async { while status(&authorize(&verifier, &world.token).await) != 200 {} };
+    tokio::time::timeout(Duration::from_secs(10), healed).await.unwrap();
+}
+
+#[tokio::test]
+async fn patience_is_kept_for_ten_seconds_at_the_most() {
+    for (asked_for, kept) in [("3", 3), ("10", 10), ("11", 10), ("3600", 10)] {
+        let world = World::new().await;
+        let clock = TestClock::new();
+        let verifier = world.builder().clock(&clock).build().unwrap();
+        world.issuer.inject(Fault::status(429).header("retry-after", asked_for).times(1));
+        assert_eq!(status(&authorize(&verifier, &world.token).await), 503);
+        clock.set_ahead_millis(kept * 1000 - 500);
+        assert_eq!(status(&authorize(&verifier, &world.token).await), 503, "{asked_for}");
+        assert_eq!(world.issuer.introspections(), 1);
+        clock.set_ahead_millis(kept * 1000);
+        assert_eq!(status(&authorize(&verifier, &world.token).await), 200, "{asked_for}");
+    }
 }
 
 #[tokio::test]
@@ -123,7 +201,8 @@ async fn time_outs_in_our_own_queue_say_nothing_of_the_issuer() {
     let world = World::new().await;
     let verifier = world.builder().timeout(Duration::from_millis(300)).build().unwrap();
     verifier.check().await.unwrap();
-    world.issuer.inject(Fault::latency(Duration::from_millis(250)).times(32));
+    // Nobody is answered while they wait: 32 are asked about, the others wait for a turn that does not come.
+    let held = world.issuer.hold(Endpoint::Introspection);
     let burst: Vec<_> = (0..400)
         .map(|number| {
             let verifier = verifier.clone();
@@ -131,10 +210,13 @@ async fn time_outs_in_our_own_queue_say_nothing_of_the_issuer() {
         })
         .collect();
     for answer in burst {
-        assert!([401, 503].contains(&answer.await.unwrap()));
+        assert_eq!(answer.await.unwrap(), 503);
     }
+    drop(held);
     world.issuer.heal();
-    assert_eq!(status(&authorize(&verifier, &world.token).await), 200);
+    // Whatever was concluded from the 32 is over when the next probe has an answer.
+    let healed = async { while status(&authorize(&verifier, &world.token).await) != 200 {} };
+    tokio::time::timeout(Duration::from_secs(10), healed).await.unwrap();
 }
 
 #[tokio::test]

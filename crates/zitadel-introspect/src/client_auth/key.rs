@@ -1,0 +1,106 @@
+//! The key of an API application: the text of its key.json.
+
+use std::{path::Path, sync::Arc};
+
+use base64::{
+    Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use jsonwebtoken::EncodingKey;
+use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::{assertion, der};
+use crate::config_error::ConfigError;
+
+const DOWNLOAD: &str = "download the key of an API application: in ZITADEL's Console open the project, the API \
+                        application, Keys, New, type JSON";
+const LEAST_BITS: usize = 2048;
+
+/// A key that was proven to sign. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Key {
+    pub(crate) client_id: String,
+    pub(crate) id: String,
+    pub(crate) private: Arc<EncodingKey>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct KeyJson {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    key_id: Option<String>,
+    key: Option<SecretString>,
+    client_id: Option<String>,
+}
+
+impl Key {
+    /// Reads a key.json, plain or in Base64. `path` is where it came from, for messages.
+    pub(crate) fn parse(text: &str, path: Option<&Path>) -> Result<Self, ConfigError> {
+        let fail = |problem: &str| ConfigError::key(path, problem.to_owned(), DOWNLOAD);
+        let decoded = if text.trim_ascii_start().starts_with('{') { None } else { decode(text) };
+        let text = decoded.as_ref().map_or(text, |decoded| decoded.as_str());
+        // serde reads a struct from a list as well. The parser's message may quote what it found: only the place is
+        // passed on.
+        let is_object = text.trim_ascii_start().starts_with('{');
+        let file: KeyJson = serde_json::from_str(if is_object { text } else { "" }).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            fail(&format!("it is not a JSON object with text fields (line {line}, column {column})"))
+        })?;
+        match file.kind.as_deref() {
+            Some("application") => {}
+            Some("serviceaccount") => {
+                return Err(fail("field `type` says that it is the key of a service user"));
+            }
+            Some(_) => return Err(fail("field `type` is not `application`")),
+            None => return Err(fail("field `type` is missing")),
+        }
+        let missing = |field: &str| fail(&format!("field `{field}` is missing"));
+        let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let id = filled(file.key_id).ok_or_else(|| missing("keyId"))?;
+        let client_id = filled(file.client_id).ok_or_else(|| missing("clientId"))?;
+        let pem = file.key.ok_or_else(|| missing("key"))?;
+        let private = private_key(pem.expose_secret()).map_err(fail)?;
+        let key = Self { client_id, id, private: Arc::new(private) };
+        assertion::sign(&key, "", 0, false).ok_or_else(|| fail(UNUSABLE))?;
+        Ok(key)
+    }
+}
+
+const UNUSABLE: &str = "field `key` holds no usable RSA private key in PEM (PKCS#1 or PKCS#8)";
+const NOT_RSA: &str = "field `key` holds a private key that is not RSA, and ZITADEL's API keys are";
+
+fn private_key(pem: &str) -> Result<EncodingKey, &'static str> {
+    if pem.contains("BEGIN ENCRYPTED PRIVATE KEY") || pem.contains("Proc-Type: 4,ENCRYPTED") {
+        return Err("field `key` holds an encrypted private key: it must be given decrypted");
+    }
+    let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| {
+        if pem.contains("BEGIN PUBLIC KEY") || pem.contains("BEGIN CERTIFICATE") {
+            "field `key` holds a public key or a certificate, and no private key"
+        } else {
+            UNUSABLE
+        }
+    })?;
+    let rsa = match &der {
+        PrivateKeyDer::Pkcs1(der) => der.secret_pkcs1_der(),
+        PrivateKeyDer::Pkcs8(der) => der::rsa_of_pkcs8(der.secret_pkcs8_der()).ok_or(NOT_RSA)?,
+        _ => return Err(NOT_RSA),
+    };
+    match der::modulus_bits(rsa) {
+        None => Err(UNUSABLE),
+        Some(..LEAST_BITS) => Err("field `key` holds an RSA key of less than 2048 bits"),
+        Some(_) => Ok(EncodingKey::from_rsa_der(rsa)),
+    }
+}
+
+/// Base64 of a text, in either alphabet, with or without padding and line ends.
+fn decode(text: &str) -> Option<Zeroizing<String>> {
+    let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let compact: Zeroizing<String> = Zeroizing::new(text.split_ascii_whitespace().collect());
+    let decode = |alphabet| GeneralPurpose::new(alphabet, lenient).decode(compact.as_bytes()).ok();
+    let bytes = decode(&alphabet::STANDARD).or_else(|| decode(&alphabet::URL_SAFE))?;
+    String::from_utf8(bytes).ok().map(Zeroizing::new)
+}

@@ -1,0 +1,38 @@
+//! Values of settings in messages: shown where they help, never where they could be a secret.
+
+use std::path::Path;
+
+/// The longest value that is shown: a domain name has no more.
+const LONGEST: usize = 253;
+/// The longest part of a path on common file systems.
+const LONGEST_NAME: usize = 255;
+/// Extensions are short; the last part of a JWT is not.
+const LONGEST_EXTENSION: usize = 8;
+
+/// A value in quotes, or words that stand for it.
+pub(crate) fn value(text: &str) -> String {
+    let is_harmless = text.len() <= LONGEST
+        && !looks_like_a_key(text)
+        && !text.contains('@')
+        && text.chars().all(|c| !c.is_control());
+    if is_harmless { format!("{text:?}") } else { "the value (not shown: it may hold a secret)".to_owned() }
+}
+
+/// A path in quotes where it is one: of a file that is there, or of a named file in a folder that is there.
+pub(crate) fn path(path: &Path) -> Option<String> {
+    let text = path.display().to_string();
+    if looks_like_a_key(&text) || text.len() > LONGEST {
+        return None;
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let has_extension =
+        path.extension().is_some_and(|extension| (1..=LONGEST_EXTENSION).contains(&extension.len()));
+    let is_path = path.exists() || (folder.is_dir() && has_extension);
+    is_path.then(|| format!("{text:?}"))
+}
+
+/// Whether a text that was given for a path or a name is key material: JSON, PEM, or Base64 of either.
+pub(crate) fn looks_like_a_key(text: &str) -> bool {
+    let is_name = |part: &str| part.len() <= LONGEST_NAME;
+    text.contains(['{', '\n', '\r']) || text.contains("-----BEGIN") || !text.split('/').all(is_name)
+}
