@@ -1,16 +1,23 @@
 //! What the command line says.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, env, ffi::OsStr, path::PathBuf, process::ExitCode};
 
 use clap::{
-    ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind, parser::ValueSource,
+    ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
 };
+use secrecy::{ExposeSecret, SecretString};
+use strsim::damerau_levenshtein;
 use url::Url;
 
 use crate::{
-    settings::Settings,
+    settings::{KEY_JSON, Settings},
     start::{BAD_CONFIGURATION, say},
 };
+
+/// The beginning of the names of our variables.
+const PREFIX: &str = "TASK_API_";
 
 /// The tasks server of ZITADEL's guide for APIs.
 ///
@@ -23,7 +30,7 @@ pub(crate) struct Arguments {
     pub(crate) command: Option<Command>,
 
     /// A TOML file with settings
-    #[arg(long, value_name = "FILE", env = "TASK_API_CONFIG", global = true)]
+    #[arg(long, value_name = "FILE", env = "TASK_API_CONFIG", hide_env_values = true, global = true)]
     config: Option<PathBuf>,
 
     /// Needs no ZITADEL: starts an embedded issuer and a database of the moment, for trying out only, and prints
@@ -51,7 +58,7 @@ impl Arguments {
         let matches = Self::command().try_get_matches();
         let arguments = matches.and_then(|matches| {
             let arguments = Self::from_arg_matches(&matches)?;
-            arguments.refuse_password(&matches)?;
+            arguments.refuse_passwords(&matches)?;
             Ok(arguments)
         });
         let arguments = arguments.map_err(|error| match error.kind() {
@@ -60,45 +67,135 @@ impl Arguments {
                 ExitCode::SUCCESS
             }
             _ => {
-                say(&format!("{}; try --help", one_line(&error)));
+                say(&format!("error: {}; try --help", explain(&error)));
                 ExitCode::from(BAD_CONFIGURATION)
             }
         })?;
-        arguments.with_file().map_err(|error| {
+        let arguments = check_variables().and_then(|()| arguments.with_file());
+        arguments.map_err(|error| {
             say(&format!("error: {error}"));
             ExitCode::from(BAD_CONFIGURATION)
         })
     }
 
     fn with_file(mut self) -> Result<Self, String> {
+        self.settings = self.settings.with_key_of_environment();
         if let Some(path) = &self.config {
-            self.settings = self.settings.or(Settings::of_file(path)?);
+            let mut of_file = Settings::of_file(path)?;
+            if self.settings.key.is_some() || self.settings.key_json.is_some() {
+                // One key, wherever it comes from: the file's is not the other one of two.
+                (of_file.key, of_file.key_json) = (None, None);
+            }
+            self.settings = self.settings.or(of_file);
         }
         Ok(self)
     }
 
     /// Everybody on a machine can read the command lines of its processes.
-    fn refuse_password(&self, matches: &ArgMatches) -> Result<(), clap::Error> {
+    fn refuse_passwords(&self, matches: &ArgMatches) -> Result<(), clap::Error> {
         let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
-        let is_flag = matches.value_source("database") == Some(ValueSource::CommandLine);
-        let database = self.settings.database();
-        let has_password = Url::parse(database).map_or_else(
-            // Broken, and perhaps secret all the same.
-            |_| database.contains('@'),
-            |url| url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password"),
-        );
-        if is_flag && has_password {
-            let problem = "--database: a password on the command line can be read by others; give the address by \
-                TASK_API_DATABASE or the configuration file, or the password by --database-password-file";
-            return Err(Self::command().error(ErrorKind::ArgumentConflict, problem));
+        let is_flag = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
+        let refuse = |problem: &str| Err(Self::command().error(ErrorKind::ArgumentConflict, problem));
+        let has_password = |address: Option<&SecretString>| {
+            let address = address.map(ExposeSecret::expose_secret).unwrap_or_default();
+            Url::parse(address).map_or_else(
+                // Broken, and perhaps secret all the same.
+                |_| address.contains('@'),
+                |url| url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password"),
+            )
+        };
+        if is_flag("database") && has_password(self.settings.database.as_ref()) {
+            return refuse(
+                "--database: a password on the command line can be read by others; give the address by \
+                TASK_API_DATABASE or the configuration file, or the password by --database-password-file",
+            );
+        }
+        if is_flag("proxy") && has_password(self.settings.proxy.as_ref()) {
+            return refuse(
+                "--proxy: a password on the command line can be read by others; give the address by TASK_API_PROXY or the \
+                configuration file",
+            );
         }
         Ok(())
     }
 }
 
-/// The first paragraph of clap's message.
-fn one_line(error: &clap::Error) -> String {
-    let text = error.render().to_string();
-    let first: Vec<_> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
-    first.join(" ")
+/// A misspelt variable would be ignored in silence.
+fn check_variables() -> Result<(), String> {
+    let command = Arguments::command();
+    let known: BTreeSet<_> = command.get_arguments().filter_map(|argument| argument.get_env()).collect();
+    for (name, _) in env::vars_os() {
+        let Some(text) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
+        if !known.contains(name.as_os_str()) && text != KEY_JSON && !is_somebody_elses(text) {
+            let similar = most_similar(text, &known);
+            let remedy = similar.map(|known| format!("did you mean {known}? ")).unwrap_or_default();
+            return Err(format!(
+                "{text} is no variable of this program; {remedy}remove it, or look at --help"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Kubernetes makes variables out of the names of services, and our own tests have some.
+fn is_somebody_elses(name: &str) -> bool {
+    let rest = name.strip_prefix(PREFIX).unwrap_or(name);
+    let is_of_a_port =
+        rest.strip_prefix("PORT_").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    rest.starts_with("SERVICE_") || rest.starts_with("TEST_") || is_of_a_port
+}
+
+/// The known name that differs in the fewest letters, if these are few.
+fn most_similar<'k>(name: &str, known: &BTreeSet<&'k OsStr>) -> Option<&'k str> {
+    let names = known.iter().filter_map(|name| name.to_str());
+    let nearest = names.map(|known| (damerau_levenshtein(name, known), known)).min()?;
+    (nearest.0 <= 3).then_some(nearest.1)
+}
+
+/// What is wrong with the command line or a variable, in one line and without any value: it could be a secret that was put
+/// in the wrong place.
+fn explain(error: &clap::Error) -> String {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
+        _ => None,
+    };
+    let argument = text(ContextKind::InvalidArg);
+    match error.kind() {
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let mut line = format!("invalid value for {}", argument.unwrap_or_default());
+            if let Some(possible) = text(ContextKind::ValidValue) {
+                line += &format!(" (possible: {possible})");
+            }
+            if let Some(cause) = std::error::Error::source(error) {
+                line += &format!(": {cause}");
+            }
+            if line.contains("--port") {
+                line += "; Kubernetes sets TASK_API_PORT for a service of the name task-api unless `enableServiceLinks` \
+                    is false";
+            }
+            line
+        }
+        ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand | ErrorKind::TooManyValues => {
+            let is_flag = |text: &String| {
+                let is_letter = |c: char| c.is_ascii_lowercase() || c == '-';
+                text.len() <= 48 && text.starts_with("--") && text.chars().all(is_letter)
+            };
+            let mut line = match argument.filter(is_flag) {
+                Some(flag) => format!("unexpected argument {flag}"),
+                None => "unexpected argument (not shown: it may be a part of a value that needs quotes)"
+                    .to_owned(),
+            };
+            if let Some(similar) = text(ContextKind::SuggestedArg) {
+                line += &format!("; did you mean {similar}?");
+            }
+            line
+        }
+        _ => {
+            let text = error.render().to_string();
+            let first: Vec<_> =
+                text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+            first.join(" ").trim_start_matches("error: ").to_owned()
+        }
+    }
 }

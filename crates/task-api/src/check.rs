@@ -10,9 +10,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use zitadel_introspect::{Caller, ClientAuth, Issuer, Reason, Requirement, Verifier};
+use zitadel_introspect::{Caller, IssuerError, Reason, Requirement, Verifier};
 
-use crate::{settings::Settings, start::BAD_CONFIGURATION, store};
+use crate::{
+    observe::actor_name,
+    settings::{Settings, shown},
+    start::{self, BAD_CONFIGURATION},
+    store, verifier,
+};
 
 /// ZITADEL refuses a client assertion that is two seconds ahead; ours is dated a few seconds back.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(4);
@@ -40,6 +45,10 @@ impl Report {
         print(&format!("FAILED  {what:<9} {problem}"));
     }
 
+    fn warned(what: &str, problem: impl Display) {
+        print(&format!("warning {what:<9} {problem}"));
+    }
+
     fn skipped(&mut self, what: &str, why: &str) {
         self.has_failed = true;
         print(&format!("skipped {what:<9} {why}"));
@@ -55,6 +64,7 @@ pub(crate) async fn run(settings: &Settings, token_file: Option<&Path>) -> ExitC
     } else {
         report.skipped("issuer", "needs a domain and a key");
     }
+    addresses(settings, &mut report);
     match store::probe(settings.database(), settings.database_password_file.as_deref()).await {
         Ok(finding) => ok("database", finding),
         Err(error) => report.failed("database", format_args!("--database: {error}")),
@@ -68,7 +78,7 @@ pub(crate) async fn run(settings: &Settings, token_file: Option<&Path>) -> ExitC
         (Some(path), Some((verifier, _))) => match fs::read_to_string(path) {
             Ok(token) => explain(verifier, token.trim()).await,
             Err(error) => {
-                let path = path.display();
+                let path = shown(path);
                 report.failed("token", format_args!("--token-file: {path} cannot be read ({error})"));
                 true
             }
@@ -83,25 +93,51 @@ pub(crate) async fn run(settings: &Settings, token_file: Option<&Path>) -> ExitC
 
 /// A verifier and its client id, where domain and key are good.
 fn credentials(settings: &Settings, report: &mut Report) -> Option<(Verifier, String)> {
-    let (domain, key) = match settings.issuer_and_key() {
-        Ok(both) => both,
-        Err(problem) => {
-            report.failed("settings", problem);
-            return None;
-        }
-    };
-    let issuer =
-        Issuer::parse(domain).map_err(|error| report.failed("domain", format_args!("--domain: {error}")));
-    let auth =
-        ClientAuth::key_file(key).map_err(|error| report.failed("key", format_args!("--key: {error}")));
+    let issuer = verifier::issuer(settings).map_err(|problem| report.failed("domain", problem));
+    let auth = verifier::client_auth(settings).map_err(|problem| report.failed("key", problem));
+    others_can_read(settings.key.as_deref());
     let (issuer, auth) = (issuer.ok()?, auth.ok()?);
     let client_id = auth.client_id().to_owned();
-    match Verifier::builder(issuer, auth).build() {
+    match verifier::verifier(settings, issuer, auth) {
         Ok(verifier) => Some((verifier, client_id)),
-        Err(error) => {
-            report.failed("domain", format_args!("--domain: {error}"));
+        Err(problem) => {
+            report.failed("settings", problem);
             None
         }
+    }
+}
+
+#[cfg(unix)]
+fn others_can_read(key: Option<&Path>) {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(path) = key else { return };
+    let can = |metadata: fs::Metadata| metadata.is_file() && metadata.permissions().mode() & 0o077 != 0;
+    if fs::metadata(path).is_ok_and(can) {
+        Report::warned("key", format_args!("others can read {}; set its mode to 0600", shown(path)));
+    }
+}
+
+#[cfg(not(unix))]
+fn others_can_read(_key: Option<&Path>) {}
+
+/// Whether the server could listen, and what is wrong with how it would serve. A port that is taken is a warning: the server
+/// itself may run already.
+fn addresses(settings: &Settings, report: &mut Report) {
+    let http = (settings.address(), "--port", "--port or --bind");
+    let grpc = settings.grpc_address().map(|address| (address, "--grpc-port", "--grpc-port or --bind"));
+    let metrics = (settings.metrics_address().0, "--metrics-address", "--metrics-address");
+    let mut are_free = true;
+    for (address, flag, remedy) in [Some(http), grpc, Some(metrics)].into_iter().flatten() {
+        if let Err(problem) = start::listen(address, flag, remedy) {
+            are_free = false;
+            Report::warned("ports", format_args!("{problem}, unless it is this server that runs already"));
+        }
+    }
+    if are_free {
+        ok("ports", "free");
+    }
+    if let Err(problem) = start::options(settings) {
+        report.failed("settings", problem);
     }
 }
 
@@ -110,7 +146,8 @@ async fn ask_issuer(verifier: &Verifier, client_id: &str, report: &mut Report) {
     let theirs = match verifier.issuer_time().await {
         Ok(theirs) => theirs,
         Err(error) => {
-            report.failed("domain", format_args!("{} cannot be reached: {error}", verifier.issuer()));
+            let why = verifier::explain(&error);
+            report.failed("domain", format_args!("{} cannot be reached: {why}", verifier.issuer()));
             return report.skipped("key", "needs an issuer that answers");
         }
     };
@@ -123,11 +160,14 @@ async fn ask_issuer(verifier: &Verifier, client_id: &str, report: &mut Report) {
             ok("domain", format_args!("{} answers, and is the issuer that it names", verifier.issuer()));
             ok("key", format_args!("accepted, for client {client_id}"));
         }
-        Err(error @ zitadel_introspect::IssuerError::Refused { .. }) => {
+        Err(error @ IssuerError::Refused { .. }) => {
             ok("domain", format_args!("{} answers, and is the issuer that it names", verifier.issuer()));
-            report.failed("key", format_args!("--key: {error}"));
+            report.failed("key", format_args!("--key: {}", verifier::explain(&error)));
         }
-        Err(error) => report.failed("domain", format_args!("--domain: {error}")),
+        Err(error) => {
+            report.failed("domain", format_args!("--domain: {}", verifier::explain(&error)));
+            report.skipped("key", "needs an issuer that answers as one");
+        }
     }
 }
 
@@ -162,6 +202,7 @@ async fn explain(verifier: &Verifier, token: &str) -> bool {
         Err(error) => {
             match error.reason() {
                 Reason::Unavailable(cause) => {
+                    let cause = verifier::explain(cause);
                     print(&format!("token   unknown   no verdict from the issuer: {cause}"));
                 }
                 Reason::InvalidToken(reason) => print(&format!("token   refused   {reason}")),
@@ -183,9 +224,20 @@ fn describe(caller: &Caller) {
     print("token   active");
     let name = claims.username().map(|name| format!(" ({name:?})")).unwrap_or_default();
     line("user", format!("{:?}{name}", claims.subject().unwrap_or("unknown")));
+    if let Some(actor) = claims.actor() {
+        let actor = actor_name(&actor);
+        line(
+            "ACTOR",
+            format!("{actor:?} acts as this user (impersonation, RFC 8693), with the user's roles"),
+        );
+    }
     if let Some(id) = claims.organization_id() {
-        let name = claims.organization_name().map(|name| format!(" ({name:?})")).unwrap_or_default();
-        line("of", format!("organization {id:?}{name}"));
+        let labels: Vec<_> = [claims.organization_name(), claims.organization_domain()]
+            .into_iter()
+            .flatten()
+            .map(|label| format!("{label:?}"))
+            .collect();
+        line("of", format!("organization {id:?} ({})", labels.join(", ")));
     }
     if claims.roles().is_empty() {
         line("roles", "none in the project of this API".to_owned());

@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 
 use tempfile::TempDir;
-use zitadel_introspect::{ClientAuth, ConfigError, Verifier};
+use zitadel_introspect::{ClientAuth, Verifier};
 use zitadel_introspect_testkit::{Api, Issuer, Token};
 
-use crate::grpc::SERVICE;
+use crate::{grpc::SERVICE, settings::Settings, start::StartError, verifier};
 
 #[derive(Debug)]
 pub(crate) struct Demo {
@@ -42,9 +42,10 @@ impl Demo {
         format!("sqlite://{}", self.folder.path().join("tasks.db").display())
     }
 
-    pub(crate) fn verifier(&self) -> Result<Verifier, ConfigError> {
+    pub(crate) fn verifier(&self, settings: &Settings) -> Result<Verifier, StartError> {
         let issuer = zitadel_introspect::Issuer::parse(&self.issuer.url())?;
-        Verifier::builder(issuer, ClientAuth::key_json(&self.api.key_json())?).build()
+        let auth = ClientAuth::key_json(&self.api.key_json())?;
+        Ok(verifier::verifier(settings, issuer, auth)?)
     }
 
     /// The guide's commands, ready to be pasted.

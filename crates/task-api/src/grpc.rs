@@ -28,6 +28,7 @@ use crate::{
     form::{NoTask, trimmed},
     limits::Limits,
     observe::{name_caller, observe},
+    options::Options,
     serve::{self, Speaks},
     store::{self, Store, StoreError},
     tasks::{self, ADMIN, MAX_BODY_BYTES},
@@ -54,6 +55,8 @@ const MAX_LIST_BYTES: usize = 4 * 1024 * 1024;
 /// Of one stream, which is one transaction.
 const MAX_STREAM_TASKS: usize = 10_000;
 const MAX_STREAM_BYTES: usize = 1024 * 1024;
+/// Of all that one call sends: the texts of a stream, and for each the few bytes around it.
+const MAX_CALL_BYTES: usize = MAX_STREAM_BYTES + 16 * MAX_STREAM_TASKS;
 /// Of a message to the standard services, which are open to everybody.
 const MAX_STANDARD_BYTES: usize = 4 * 1024;
 
@@ -67,6 +70,7 @@ pub async fn serve(
     verifier: Verifier,
     store: Arc<dyn Store>,
     limits: &Limits,
+    options: &Options,
     stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -83,7 +87,7 @@ pub async fn serve(
         .merge(standard)
         .fallback(async || Status::unimplemented("unimplemented").into_http::<Body>())
         .layer(middleware::from_fn(name_caller))
-        .layer(RequireAuthorizationLayer::new(verifier, methods()))
+        .layer(RequireAuthorizationLayer::new(verifier, methods(options)))
         .layer(CatchPanicLayer::custom(|_| Status::internal(INTERNAL).into_http::<Body>()))
         .layer(middleware::from_fn(front::receive))
         .layer(middleware::from_fn(observe));
@@ -96,7 +100,7 @@ pub async fn serve(
             health.clear_service_status(service).await;
         }
     };
-    let serving = serve::serve(listener, router, Speaks::Grpc, stop.clone());
+    let serving = serve::serve(listener, router, Speaks::Grpc, limits.clone(), stop.clone());
     tokio::join!(serving, unhealthy);
     Ok(())
 }
@@ -124,19 +128,19 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 }
 
 /// What callers must have for each method; what is not named here is denied.
-fn methods() -> Methods {
+fn methods(options: &Options) -> Methods {
     let method = |name: &str| format!("/{SERVICE}/{name}");
     Methods::new()
         .public(method("Healthz"))
         .require(method("ListTasks"), Requirement::any_caller())
-        .require(method("AddTask"), tasks::add_requirement())
-        .require(method("AddTasks"), tasks::add_requirement())
+        .require(method("AddTask"), tasks::add_requirement(options))
+        .require(method("AddTasks"), tasks::add_requirement(options))
         .public_health_and_reflection()
 }
 
 /// The name of a method that there is: what callers make up is kept nowhere.
 pub(crate) fn known(path: &str) -> Option<&'static str> {
-    static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| methods().names());
+    static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| methods(&Options::default()).names());
     NAMES.iter().map(String::as_str).find(|name| *name == path)
 }
 
@@ -243,7 +247,8 @@ mod tests {
                 methods.iter().map(move |method| format!("/{service}/{}", method.name()))
             })
             .collect();
-        let mut named: Vec<_> = methods().names().into_iter().filter(|name| name.contains(SERVICE)).collect();
+        let mut named: Vec<_> =
+            methods(&Options::default()).names().into_iter().filter(|name| name.contains(SERVICE)).collect();
         defined.sort_unstable();
         named.sort_unstable();
         assert_eq!(named, defined);

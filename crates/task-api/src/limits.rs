@@ -26,7 +26,11 @@ pub struct Limits {
     at_once: Arc<Semaphore>,
     /// For requests of one client in a second; more are refused with 429.
     rate: Option<Limiter>,
+    connections_per_client: usize,
 }
+
+/// Half of the connections of a port: a proxy before the server is one client, and nobody else takes all of them.
+const CONNECTIONS_PER_CLIENT: usize = 256;
 
 /// Who sends, as the connection says. What a proxy says about others is not asked.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +46,19 @@ impl Limits {
     /// Requests at once, and requests of one client in a second.
     #[must_use]
     pub fn new(at_once: usize, per_second: Option<NonZeroU32>) -> Self {
-        Self { at_once: Arc::new(Semaphore::new(at_once)), rate: per_second.map(limiter) }
+        let (at_once, rate) = (Arc::new(Semaphore::new(at_once)), per_second.map(limiter));
+        Self { at_once, rate, connections_per_client: CONNECTIONS_PER_CLIENT }
+    }
+
+    /// Connections of one client to each port.
+    #[must_use]
+    pub fn connections_per_client(mut self, connections: usize) -> Self {
+        self.connections_per_client = connections;
+        self
+    }
+
+    pub(crate) fn per_client(&self) -> usize {
+        self.connections_per_client
     }
 
     /// Puts the limits around routes, with a time for one request.
@@ -91,7 +107,7 @@ async fn limit_rate(State(limiter): State<Limiter>, request: Request, next: Next
 }
 
 /// One customer's network, where IPv6 gives each of them 2^64 addresses.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let mut segments = address.segments();

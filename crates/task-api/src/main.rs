@@ -1,6 +1,6 @@
 //! The tasks server on axum: start, serve, stop.
 
-use std::{io, process::ExitCode, sync::Arc};
+use std::{error::Error, io, process::ExitCode, sync::Arc};
 
 use futures_util::FutureExt;
 use task_api::{
@@ -10,6 +10,7 @@ use task_api::{
     start::{self, Serves, Started},
 };
 use tokio::{net::TcpListener, signal};
+use zitadel_introspect::Verifier;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -33,19 +34,23 @@ async fn run(
     started: Started,
     stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) -> io::Result<()> {
+    reload_key_at_hangup(started.verifier.clone())?;
     started.announce();
-    let Started { verifier, store, limits, listener, grpc, .. } = started;
+    let Started { verifier, store, readiness, limits, options, listener, grpc, .. } = started;
     let calls = async {
         match grpc {
             Some(listener) => {
-                grpc::serve(listener, verifier.clone(), Arc::clone(&store), &limits, stop.clone()).await
+                let (verifier, store) = (verifier.clone(), Arc::clone(&store));
+                grpc::serve(listener, verifier, store, &limits, &options, stop.clone()).await
             }
             None => Ok(()),
         }
     };
-    let router = routes::router(AppState::new(verifier.clone(), Arc::clone(&store)), &limits);
+    let state = AppState { verifier: verifier.clone(), store: Arc::clone(&store), readiness };
+    let router = routes::router(state, &limits, &options);
     let requests = async {
-        serve::serve(TcpListener::from_std(listener)?, router, Speaks::Http, stop.clone()).await;
+        let listener = TcpListener::from_std(listener)?;
+        serve::serve(listener, router, Speaks::Http, limits.clone(), stop.clone()).await;
         Ok(())
     };
     tokio::try_join!(requests, calls)?;
@@ -72,4 +77,29 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     Ok(async {
         let _ = signal::ctrl_c().await;
     })
+}
+
+/// SIGHUP ends nothing: the key file is read again.
+#[cfg(unix)]
+fn reload_key_at_hangup(verifier: Verifier) -> io::Result<()> {
+    use signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match verifier.reload_key().await {
+                Ok(()) => tracing::info!("SIGHUP: the key file was read again"),
+                Err(error) => {
+                    let cause = error.source().map(ToString::to_string);
+                    tracing::error!(%error, cause, "SIGHUP: THE KEY WAS NOT TAKEN UP");
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "as on the other platform")]
+fn reload_key_at_hangup(_: Verifier) -> io::Result<()> {
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! The numbers for Prometheus, on an address of their own.
 
-use std::{net::TcpListener, time::Duration};
+use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use axum::{Router, routing::get};
 use http::header::CONTENT_TYPE;
@@ -8,6 +8,9 @@ use metrics::{Unit, describe_counter, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder};
 
 use crate::{
+    limits::Limits,
+    readiness::Readiness,
+    routes,
     serve::{self, Speaks},
     start::StartError,
 };
@@ -16,15 +19,20 @@ use crate::{
 const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Collects the numbers of the process from now on, and serves them for as long as it runs.
-pub(crate) fn serve(listener: TcpListener) -> Result<(), StartError> {
+/// Collects the numbers of the process from now on, and serves them for as long as it runs. Liveness and readiness are
+/// answered here as well, where no caller can take all connections.
+pub(crate) fn serve(
+    listener: TcpListener,
+    readiness: Arc<Readiness>,
+    limits: &Limits,
+) -> Result<(), StartError> {
     let numbers = builder()?.install_recorder()?;
     describe();
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let render = numbers.clone();
     let text = async move || ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], render.render());
-    let router = Router::new().route("/metrics", get(text));
-    tokio::spawn(serve::serve(listener, router, Speaks::Http, std::future::pending()));
+    let router = Router::new().route("/metrics", get(text)).merge(routes::health(readiness));
+    tokio::spawn(serve::serve(listener, router, Speaks::Http, limits.clone(), std::future::pending()));
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(UPKEEP_INTERVAL).await;

@@ -23,7 +23,7 @@ use crate::grpc;
 
 /// What balancers ask every few seconds.
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Gives the request an id (that of a proxy before us, where it has one), and tells of it when it is answered.
 pub(crate) async fn observe(request: Request, next: Next) -> Response {
@@ -39,7 +39,8 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
         method,
         path,
         user_id = Empty,
-        organization_id = Empty
+        organization_id = Empty,
+        actor_id = Empty
     );
     let mut response = next.run(request).instrument(span.clone()).await;
     let (status, took) = (status(&response), began.elapsed());
@@ -63,8 +64,15 @@ pub(crate) async fn name_caller(request: Request, next: Next) -> Response {
         let span = Span::current();
         span.record("user_id", claims.subject());
         span.record("organization_id", claims.organization_id());
+        // Somebody else acts in the user's place.
+        span.record("actor_id", claims.actor().map(|actor| actor_name(&actor)));
     }
     next.run(request).await
+}
+
+/// The user id of an impersonator, or what else stands in its place.
+pub(crate) fn actor_name(actor: &serde_json::Value) -> String {
+    actor.get("sub").and_then(serde_json::Value::as_str).map_or_else(|| "unnamed".to_owned(), str::to_owned)
 }
 
 /// The number of HTTP, or the word of gRPC, which tells by trailers what became of a stream.

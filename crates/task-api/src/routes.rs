@@ -11,21 +11,28 @@ use axum::{
     routing::{MethodRouter, get, post},
 };
 use http::{
-    HeaderValue, StatusCode, Uri,
-    header::{CONNECTION, TRANSFER_ENCODING},
+    HeaderValue, Method, StatusCode, Uri,
+    header::{
+        AUTHORIZATION, CONNECTION, CONTENT_TYPE, LINK, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    },
 };
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer};
 use zitadel_introspect_axum::{Authorized, RequireAuthorizationLayer, Requirement, Verifier};
 
 use crate::{
     limits::Limits,
-    observe::{name_caller, observe},
+    observe::{REQUEST_ID, name_caller, observe},
     openapi::{self, NewTask, Refusals, Tasks},
+    options::Options,
     readiness::{Readiness, Ready},
     store::Store,
     tasks::{self, BODY_TIMEOUT, MAX_BODY_BYTES},
 };
+
+/// How long a browser need not ask again whether it may ask.
+const PREFLIGHT_HOLDS: Duration = Duration::from_hours(1);
 
 /// Beyond the limits of its parts: a verdict (5 s), a body (15 s), the store (10 s).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
@@ -52,25 +59,46 @@ impl AppState {
 
 /// The whole API. Each guarded route has one guard around all its methods, so that a wrong method is told
 /// to those who may know. What is public is not limited: an orchestrator must not be refused because callers crowd.
-pub fn router(state: AppState, limits: &Limits) -> Router {
+pub fn router(state: AppState, limits: &Limits, options: &Options) -> Router {
     let guard = |requirement| RequireAuthorizationLayer::new(state.verifier.clone(), requirement);
-    let (any_caller, admin) = (guard(Requirement::any_caller()), guard(tasks::add_requirement()));
+    let (any_caller, admin) = (guard(Requirement::any_caller()), guard(tasks::add_requirement(options)));
     let guarded = Router::new()
         .route("/api/tasks", named(get(list)).layer(any_caller))
         .route("/api/add-task", named(post(add)).layer(admin));
-    Router::new()
-        .route("/api/healthz", closed(get(healthz)))
-        .route("/readyz", closed(get(readyz)))
+    let readiness = Arc::clone(&state.readiness);
+    let routes = Router::new()
         .route("/api/openapi.json", closed(get(async || respond(openapi::document()))))
         .route("/docs", closed(get(async || Redirect::permanent("/docs/").into_response())))
         .route("/docs/", closed(get(async || respond(openapi::page("")))))
         .route("/docs/{*path}", closed(get(page)))
         .merge(limits.around(guarded, REQUEST_TIMEOUT))
-        .fallback(async || respond(tasks::refusal(StatusCode::NOT_FOUND)))
+        .with_state(state)
+        .merge(health(readiness))
+        .fallback(async || respond(tasks::refusal(StatusCode::NOT_FOUND)));
+    // Before the guards: a browser asks without credentials whether it may ask.
+    let routes = if options.cors_origins.is_empty() { routes } else { routes.layer(cors(options)) };
+    routes
         .layer(middleware::from_fn(refuse_unknown_codings))
         .layer(CatchPanicLayer::custom(|_| respond(tasks::refusal(StatusCode::INTERNAL_SERVER_ERROR))))
         .layer(middleware::from_fn(observe))
-        .with_state(state)
+}
+
+/// What an orchestrator asks.
+pub(crate) fn health(readiness: Arc<Readiness>) -> Router {
+    Router::new()
+        .route("/api/healthz", closed(get(healthz)))
+        .route("/readyz", closed(get(readyz)))
+        .with_state(readiness)
+}
+
+/// Lets pages of some origins call the API, and read what clients need of an answer's head.
+fn cors(options: &Options) -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(options.cors_origins.clone())
+        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, REQUEST_ID])
+        .expose_headers([WWW_AUTHENTICATE, RETRY_AFTER, LINK, REQUEST_ID])
+        .max_age(PREFLIGHT_HOLDS)
 }
 
 /// hyper takes any list of transfer codings that ends in `chunked`, and decodes that one alone. What another
@@ -91,7 +119,7 @@ async fn refuse_unknown_codings(request: Request, next: Next) -> Response {
 }
 
 /// Other methods are refused, with an `Allow` that axum adds.
-fn closed(methods: MethodRouter<AppState>) -> MethodRouter<AppState> {
+fn closed<S: Clone + Send + Sync + 'static>(methods: MethodRouter<S>) -> MethodRouter<S> {
     methods.fallback(async || respond(tasks::refusal(StatusCode::METHOD_NOT_ALLOWED)))
 }
 
@@ -237,6 +265,10 @@ pub(crate) async fn add(
 }
 
 async fn read(body: Body) -> Result<Bytes, StatusCode> {
+    // A length that is announced need not be waited for.
+    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+        return Err(StatusCode::PAYLOAD_TOO_LARGE);
+    }
     let limited = Limited::new(body, MAX_BODY_BYTES).collect();
     match tokio::time::timeout(BODY_TIMEOUT, limited).await {
         Err(_) => Err(StatusCode::REQUEST_TIMEOUT),

@@ -1,28 +1,42 @@
 //! The server around the routes: limits of the request head, and an end in bounded time.
 
 use std::{
+    convert::Infallible,
     io,
     pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
-use axum::Router;
-use hyper::server::conn::{http1, http2};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    response::Response,
+};
+use http::Request;
+use http_body::{Frame, SizeHint};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::graceful::{GracefulShutdown, Watcher},
-    service::TowerToHyperService,
+    server::graceful::GracefulConnection,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
-    time::timeout,
+    sync::{Semaphore, mpsc, watch},
+    time::{sleep, timeout},
 };
 use tokio_io_timeout::TimeoutStream;
-use tower_http::add_extension::AddExtension;
+use tower::ServiceExt;
 
-use crate::limits::Client;
+use crate::{
+    connections::{Busy, Connection, Connections, MAX_CONNECTIONS},
+    limits::{Client, Limits, network},
+};
 
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 pub(crate) const MAX_HEAD_FIELDS: usize = 100;
@@ -35,8 +49,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 /// For a client that does not take what it has asked for.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Connections of one socket: well below the 1,024 handles that a process has unless told otherwise.
-const MAX_CONNECTIONS: usize = 512;
+/// For a connection that was told to end and waits for the rest of a request's head.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// For requests that are under way when the server is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -50,10 +64,19 @@ pub enum Speaks {
 }
 
 /// Serves until `stop` is ready; then finishes the requests under way, for 20 s at most.
-pub async fn serve(listener: TcpListener, router: Router, speaks: Speaks, stop: impl Future<Output = ()>) {
-    let graceful = GracefulShutdown::new();
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    speaks: Speaks,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) {
     let mut stop = pin!(stop);
+    let (stopping, stopped) = watch::channel(false);
+    // Each connection holds a sender; the last one that goes away says that all have ended.
+    let (alive, mut ended) = mpsc::channel::<Infallible>(1);
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = Connections::new(limits.per_client());
     loop {
         let accepted = async {
             // More than that wait in the system's queue: database and issuer need handles as well.
@@ -63,17 +86,16 @@ pub async fn serve(listener: TcpListener, router: Router, speaks: Speaks, stop: 
         tokio::select! {
             accepted = accepted => match accepted {
                 Ok(((stream, peer), place)) => {
-                    let _ = stream.set_nodelay(true);
-                    let (service, watcher) = (AddExtension::new(router.clone(), Client(peer.ip())), graceful.watcher());
-                    let mut stream = TimeoutStream::new(stream);
-                    stream.set_write_timeout(Some(WRITE_TIMEOUT));
-                    let stream = TokioIo::new(Box::pin(stream));
+                    let client = peer.ip();
+                    let Some(connection) = connections.enter(network(client)) else {
+                        tracing::debug!(%client, "a client holds its share of the connections");
+                        continue;
+                    };
+                    let served = Served { router: router.clone(), client: Client(client), connection, stopped: stopped.clone() };
+                    let alive = alive.clone();
                     tokio::spawn(async move {
-                        match speaks {
-                            Speaks::Http => serve_requests(stream, service, watcher).await,
-                            Speaks::Grpc => serve_calls(stream, service, watcher).await,
-                        }
-                        drop(place);
+                        served.serve(stream, speaks).await;
+                        drop((place, alive));
                     });
                 }
                 Err(error) => pause(&error).await,
@@ -81,39 +103,132 @@ pub async fn serve(listener: TcpListener, router: Router, speaks: Speaks, stop: 
             () = &mut stop => break,
         }
     }
-    drop(listener);
+    drop((listener, alive));
+    stopping.send_replace(true);
     tracing::info!(?speaks, "stopping: requests under way are finished");
-    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+    if timeout(DRAIN_TIMEOUT, ended.recv()).await.is_err() {
         tracing::warn!("stopped with requests under way that did not end in time");
     }
 }
 
 type Stream = TokioIo<Pin<Box<TimeoutStream<TcpStream>>>>;
-type Served = AddExtension<Router, Client>;
 
-async fn serve_requests(stream: Stream, service: Served, watcher: Watcher) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_headers(MAX_HEAD_FIELDS)
-        .max_header_size(MAX_HEAD_BYTES)
-        .max_buf_size(2 * MAX_HEAD_BYTES)
-        .serve_connection(stream, TowerToHyperService::new(service));
-    tell(watcher.watch(connection).await);
+/// One connection, and what is served on it.
+struct Served {
+    router: Router,
+    client: Client,
+    connection: Connection,
+    stopped: watch::Receiver<bool>,
 }
 
-async fn serve_calls(stream: Stream, service: Served, watcher: Watcher) {
-    let calls = Calls::default();
-    let service = AddExtension::new(service, calls.clone());
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(CALLS_AT_ONCE)
-        .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
-        .keep_alive_interval(Some(KEEPALIVE))
-        .serve_connection(stream, TowerToHyperService::new(service));
-    tokio::select! {
-        served = watcher.watch(connection) => tell(served),
-        () = calls.idle() => {} // a client that comes again makes a new connection
+impl Served {
+    async fn serve(self, stream: TcpStream, speaks: Speaks) {
+        let _ = stream.set_nodelay(true);
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(WRITE_TIMEOUT));
+        let stream = TokioIo::new(Box::pin(stream));
+        match speaks {
+            Speaks::Http => self.requests(stream).await,
+            Speaks::Grpc => self.calls(stream).await,
+        }
+    }
+
+    async fn requests(&self, stream: Stream) {
+        let service = service_fn(|request| self.answer(request, None));
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_headers(MAX_HEAD_FIELDS)
+            .max_header_size(MAX_HEAD_BYTES)
+            .max_buf_size(2 * MAX_HEAD_BYTES)
+            .serve_connection(stream, service);
+        self.until_the_end(pin!(serving)).await;
+    }
+
+    async fn calls(&self, stream: Stream) {
+        let calls = Calls::default();
+        // A service of its own: hyper works on its calls beside the connection.
+        let served = Arc::new(Self {
+            router: self.router.clone(),
+            client: self.client,
+            connection: self.connection.clone(),
+            stopped: self.stopped.clone(),
+        });
+        let own = calls.clone();
+        let service = service_fn(move |request| {
+            let (served, calls) = (Arc::clone(&served), own.clone());
+            async move { served.answer(request, Some(calls)).await }
+        });
+        let serving = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(CALLS_AT_ONCE)
+            .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
+            .keep_alive_interval(Some(KEEPALIVE))
+            .serve_connection(stream, service);
+        let serving = pin!(serving);
+        tokio::select! {
+            () = self.until_the_end(serving) => {}
+            () = calls.idle() => {} // a client that comes again makes a new connection
+        }
+    }
+
+    async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        calls: Option<Calls>,
+    ) -> Result<Response, Infallible> {
+        let busy = self.connection.busy();
+        request.extensions_mut().insert(self.client);
+        if let Some(calls) = calls {
+            request.extensions_mut().insert(calls);
+        }
+        let answer = self.router.clone().oneshot(request).await?;
+        Ok(answer.map(|inner| Body::new(Answer { inner, _busy: busy })))
+    }
+
+    /// Serves; ends after the requests under way where the server stops or the connection is told to end.
+    async fn until_the_end<C: GracefulConnection<Error = hyper::Error>>(&self, mut serving: Pin<&mut C>) {
+        let mut stopped = self.stopped.clone();
+        let is_told = tokio::select! {
+            served = serving.as_mut() => return tell(served),
+            _ = stopped.wait_for(|stopped| *stopped) => false,
+            () = self.connection.ended() => true,
+        };
+        serving.as_mut().graceful_shutdown();
+        loop {
+            match timeout(END_TIMEOUT, serving.as_mut()).await {
+                Ok(served) => return tell(served),
+                // The head of a request that does not come is not waited for.
+                Err(_) if is_told && self.connection.is_idle() => return,
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// The body of an answer: until the last of it is gone its connection is not idle.
+struct Answer {
+    inner: Body,
+    _busy: Busy,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }
 
@@ -181,6 +296,6 @@ async fn pause(error: &io::Error) {
     );
     if !by_client {
         tracing::warn!(%error, "no connection can be accepted");
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(1)).await;
     }
 }

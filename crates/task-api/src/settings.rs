@@ -1,15 +1,18 @@
 //! What can be set, by flag, environment or file, in this order.
 
 use std::{
-    fs,
+    env, fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    num::{NonZeroU16, NonZeroU32},
+    num::{NonZeroU16, NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
 };
 
 use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use zitadel_introspect::echo;
 
 use crate::limits::Limits;
 
@@ -18,80 +21,199 @@ const PORT: u16 = 8089;
 const METRICS_PORT: u16 = 9464;
 const REQUESTS_AT_ONCE: usize = 1024;
 
-/// The settings of a server. What is not set has a default.
-#[derive(Debug, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Settings {
+/// The variable for the text of a key; a flag would show it to everybody on the machine.
+pub(crate) const KEY_JSON: &str = "TASK_API_KEY_JSON";
+
+macro_rules! settings {
+    ($($(#[$attribute:meta])* $field:ident: $kind:ty,)+) => {
+        /// The settings of a server. What is not set has a default.
+        #[derive(Debug, Default, Args, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct Settings {
+            $($(#[$attribute])* pub(crate) $field: Option<$kind>,)+
+        }
+
+        impl Settings {
+            /// These, and where they are silent the others.
+            pub(crate) fn or(self, other: Self) -> Self {
+                Self { $($field: self.$field.or(other.$field),)+ }
+            }
+        }
+    };
+}
+
+settings! {
     /// The ZITADEL instance: its domain (my-domain.zitadel.cloud) or origin (`http://localhost:8080`)
     #[arg(long, env = "TASK_API_DOMAIN", global = true, help_heading = "ZITADEL")]
-    pub(crate) domain: Option<String>,
+    domain: String,
 
-    /// The key.json of the API application, downloaded from ZITADEL's Console
-    #[arg(long, value_name = "FILE", env = "TASK_API_KEY", global = true, help_heading = "ZITADEL")]
-    pub(crate) key: Option<PathBuf>,
+    /// The key.json of the API application, downloaded from ZITADEL's Console; a file, or a pipe such as /dev/stdin. Or
+    /// give its text, plain or in Base64, in the variable TASK_API_KEY_JSON
+    #[arg(long, value_name = "FILE", env = "TASK_API_KEY", hide_env_values = true, global = true)]
+    #[arg(help_heading = "ZITADEL")]
+    key: PathBuf,
+
+    #[arg(skip)]
+    key_json: SecretString,
+
+    /// Another address under which the instance is reached, such as `http://zitadel:8080`
+    #[arg(long, value_name = "ORIGIN", env = "TASK_API_CONNECT_TO", global = true, help_heading = "ZITADEL")]
+    connect_to: String,
+
+    /// Allows plain http beyond this machine: tokens travel in the clear [default: false]
+    #[arg(long, env = "TASK_API_DANGEROUS_ALLOW_HTTP", global = true, help_heading = "ZITADEL")]
+    #[arg(num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    dangerous_allow_http: bool,
+
+    /// An HTTP proxy for the way to the instance, such as `http://proxy.example:3128`
+    #[arg(long, value_name = "URL", env = "TASK_API_PROXY", hide_env_values = true, global = true)]
+    #[arg(help_heading = "ZITADEL")]
+    proxy: SecretString,
+
+    /// A PEM file with certificates that are trusted beside those of the operating system
+    #[arg(long, value_name = "FILE", env = "TASK_API_ROOT_CERTIFICATES", global = true)]
+    #[arg(help_heading = "ZITADEL")]
+    root_certificates: PathBuf,
+
+    /// A header that goes with each request to the instance, `Name: value`; several times for several, by lines in the
+    /// environment
+    #[arg(long, value_name = "HEADER", env = "TASK_API_HEADER", hide_env_values = true, global = true)]
+    #[arg(value_delimiter = '\n', help_heading = "ZITADEL")]
+    header: Vec<SecretString>,
+
+    /// The longest that a request waits for a verdict of the instance, at most 10s [default: 5s]
+    #[arg(long, value_name = "TIME", env = "TASK_API_TIMEOUT", global = true, help_heading = "ZITADEL")]
+    timeout: Time,
+
+    /// The longest that one connection to the instance takes to be made [default: 2s]
+    #[arg(long, value_name = "TIME", env = "TASK_API_CONNECT_TIMEOUT", global = true)]
+    #[arg(help_heading = "ZITADEL")]
+    connect_timeout: Time,
+
+    /// The largest answer of the instance that is read, in bytes [default: 1048576]
+    #[arg(long, value_name = "BYTES", env = "TASK_API_MAX_ANSWER_BYTES", global = true)]
+    #[arg(help_heading = "ZITADEL")]
+    max_answer_bytes: usize,
+
+    /// Signs an assertion of its own for each question, for issuers that refuse to see one twice [default: false]
+    #[arg(long, env = "TASK_API_FRESH_ASSERTIONS", global = true, help_heading = "ZITADEL")]
+    #[arg(num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    fresh_assertions: bool,
+
+    /// Refuses tokens whose audience lacks this client id or project id [default: ZITADEL's own check]
+    #[arg(long, value_name = "ID", env = "TASK_API_AUDIENCE", global = true, help_heading = "Verdicts")]
+    audience: String,
+
+    /// How long a good verdict is held: a revoked token works for at most this long [default: 60s]
+    #[arg(long, value_name = "TIME", env = "TASK_API_CACHE_TTL", global = true, help_heading = "Verdicts")]
+    cache_ttl: Time,
+
+    /// How many good verdicts are held [default: 50000]
+    #[arg(long, value_name = "COUNT", env = "TASK_API_CACHE_CAPACITY", global = true)]
+    #[arg(help_heading = "Verdicts")]
+    cache_capacity: usize,
+
+    /// How many bytes good verdicts take together [default: 4 KiB for each that may be held]
+    #[arg(long, value_name = "BYTES", env = "TASK_API_CACHE_BYTES", global = true, help_heading = "Verdicts")]
+    cache_bytes: usize,
+
+    /// How long a bad verdict is held, at most 10s [default: 5s]
+    #[arg(long, value_name = "TIME", env = "TASK_API_NEGATIVE_CACHE_TTL", global = true)]
+    #[arg(help_heading = "Verdicts")]
+    negative_cache_ttl: Time,
+
+    /// How many bad verdicts are held [default: 5000]
+    #[arg(long, value_name = "COUNT", env = "TASK_API_NEGATIVE_CACHE_CAPACITY", global = true)]
+    #[arg(help_heading = "Verdicts")]
+    negative_cache_capacity: usize,
+
+    /// For adding a task a verdict may be no older than this; 0s asks each time [default: as old as any]
+    #[arg(long, value_name = "TIME", env = "TASK_API_ADD_FRESH_WITHIN", global = true)]
+    #[arg(help_heading = "Verdicts")]
+    add_fresh_within: Time,
+
+    /// Reads JWTs with the instance's published keys, for this project; revocation is not seen [default: off]
+    #[arg(long, value_name = "PROJECT", env = "TASK_API_VERIFY_JWTS_LOCALLY_WITHOUT_REVOCATION", global = true)]
+    #[arg(help_heading = "Verdicts")]
+    verify_jwts_locally_without_revocation: String,
+
+    /// The instance confirms each verdict on a JWT that was read locally, at the latest after this [default: never]
+    #[arg(long, value_name = "TIME", env = "TASK_API_CONFIRM_LOCAL_VERDICTS_WITHIN", global = true)]
+    #[arg(help_heading = "Verdicts")]
+    confirm_local_verdicts_within: Time,
 
     /// The port to listen on; 0 lets the system choose [default: 8089]
     #[arg(long, env = "TASK_API_PORT", global = true, help_heading = "Server")]
-    pub(crate) port: Option<u16>,
+    port: u16,
 
     /// The address to listen on [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESS", env = "TASK_API_BIND", global = true, help_heading = "Server")]
-    pub(crate) bind: Option<IpAddr>,
+    bind: IpAddr,
 
     /// The port of the gRPC service, at the same address; 0 lets the system choose [default: none]
     #[arg(long, value_name = "PORT", env = "TASK_API_GRPC_PORT", global = true, help_heading = "Server")]
-    pub(crate) grpc_port: Option<u16>,
+    grpc_port: u16,
+
+    /// An origin whose pages may call the API from a browser, such as `https://app.example.com`; several times for
+    /// several, by commas in the environment [default: none]
+    #[arg(long, value_name = "ORIGIN", env = "TASK_API_CORS_ORIGIN", global = true, help_heading = "Server")]
+    #[arg(value_delimiter = ',')]
+    cors_origin: Vec<String>,
+
+    /// Connections of one client address (IPv6: of one /64) to each port, of 512 in all [default: 256]
+    #[arg(long, value_name = "COUNT", env = "TASK_API_CONNECTIONS_PER_CLIENT", global = true)]
+    #[arg(help_heading = "Server")]
+    connections_per_client: NonZeroUsize,
 
     /// Requests that are worked on at once; more are answered with 503 [default: 1024]
-    #[arg(
-        long,
-        value_name = "COUNT",
-        env = "TASK_API_REQUESTS_AT_ONCE",
-        global = true,
-        help_heading = "Server"
-    )]
-    pub(crate) requests_at_once: Option<NonZeroU16>,
+    #[arg(long, value_name = "COUNT", env = "TASK_API_REQUESTS_AT_ONCE", global = true)]
+    #[arg(help_heading = "Server")]
+    requests_at_once: NonZeroU16,
 
     /// Requests of one client address in a second; more are answered with 429 [default: no limit]
-    #[arg(
-        long,
-        value_name = "COUNT",
-        env = "TASK_API_REQUESTS_PER_SECOND",
-        global = true,
-        help_heading = "Server"
-    )]
-    pub(crate) requests_per_second: Option<NonZeroU32>,
+    #[arg(long, value_name = "COUNT", env = "TASK_API_REQUESTS_PER_SECOND", global = true)]
+    #[arg(help_heading = "Server")]
+    requests_per_second: NonZeroU32,
 
     /// Where tasks last: `sqlite://<path>`, or `postgres://<user>@<host>/<database>` for several instances
     /// [default: `sqlite://tasks.db`]
     #[arg(long, value_name = "URL", env = "TASK_API_DATABASE", hide_env_values = true, global = true)]
     #[arg(help_heading = "Database")]
-    pub(crate) database: Option<SecretString>,
+    database: SecretString,
 
     /// A file with the password for PostgreSQL
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "TASK_API_DATABASE_PASSWORD_FILE",
-        global = true,
-        help_heading = "Database"
-    )]
-    pub(crate) database_password_file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", env = "TASK_API_DATABASE_PASSWORD_FILE", hide_env_values = true, global = true)]
+    #[arg(help_heading = "Database")]
+    database_password_file: PathBuf,
 
-    /// Where /metrics is served, for Prometheus [default: 127.0.0.1:9464]
-    #[arg(
-        long,
-        value_name = "ADDRESS:PORT",
-        env = "TASK_API_METRICS_ADDRESS",
-        global = true,
-        help_heading = "Operations"
-    )]
-    pub(crate) metrics_address: Option<SocketAddr>,
+    /// Where /metrics is served, for Prometheus, and /api/healthz and /readyz once more [default: 127.0.0.1:9464, or none
+    /// where that is taken]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "TASK_API_METRICS_ADDRESS", global = true)]
+    #[arg(help_heading = "Operations")]
+    metrics_address: SocketAddr,
 
     /// How log lines look [default: human]
     #[arg(long, value_name = "FORMAT", env = "TASK_API_LOG_FORMAT", global = true)]
     #[arg(help_heading = "Operations")]
-    pub(crate) log_format: Option<LogFormat>,
+    log_format: LogFormat,
+}
+
+/// A time with its unit: `5s`, `500ms`, `1h 30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Time(pub(crate) Duration);
+
+impl FromStr for Time {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        humantime::parse_duration(text).map(Self).map_err(|_| "not a time with its unit, such as 5s or 500ms")
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
 }
 
 /// How log lines look.
@@ -108,49 +230,40 @@ pub(crate) enum LogFormat {
 impl Settings {
     /// Reads a configuration file; relative paths in it start at its folder.
     pub(crate) fn of_file(path: &Path) -> Result<Self, String> {
-        let shown = path.display();
+        let shown = shown(path);
         let text = fs::read_to_string(path)
             .map_err(|error| format!("--config: {shown} cannot be read ({error}); check path and rights"))?;
         let mut settings: Self = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-            format!("--config: {shown}, line {line}: {}", error.message().replace('\n', " "))
+            format!("--config: {shown}, line {line}: {}", without_value(error.message()))
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        for path in [&mut settings.key, &mut settings.database_password_file].into_iter().flatten() {
+        let files =
+            [&mut settings.key, &mut settings.root_certificates, &mut settings.database_password_file];
+        for path in files.into_iter().flatten() {
             *path = folder.join(&*path);
         }
+        settings.database = settings.database.map(|database| from_folder(database, folder));
         Ok(settings)
     }
 
-    /// These, and where they are silent the others.
-    pub(crate) fn or(self, other: Self) -> Self {
-        Self {
-            domain: self.domain.or(other.domain),
-            key: self.key.or(other.key),
-            port: self.port.or(other.port),
-            bind: self.bind.or(other.bind),
-            grpc_port: self.grpc_port.or(other.grpc_port),
-            requests_at_once: self.requests_at_once.or(other.requests_at_once),
-            requests_per_second: self.requests_per_second.or(other.requests_per_second),
-            database: self.database.or(other.database),
-            database_password_file: self.database_password_file.or(other.database_password_file),
-            metrics_address: self.metrics_address.or(other.metrics_address),
-            log_format: self.log_format.or(other.log_format),
+    /// The text of a key from the environment, where it is given there.
+    pub(crate) fn with_key_of_environment(mut self) -> Self {
+        if let Ok(text) = env::var(KEY_JSON)
+            && !text.trim().is_empty()
+        {
+            self.key_json = Some(SecretString::from(text));
         }
+        self
     }
 
-    /// Domain and key, without which there is nothing to protect.
-    pub(crate) fn issuer_and_key(&self) -> Result<(&str, &Path), String> {
-        let domain = "--domain is missing: the domain of your ZITADEL instance, by --domain, TASK_API_DOMAIN or \
-            `domain` in the configuration file";
-        let key = "--key is missing: the key.json of your API application, by --key, TASK_API_KEY or `key` in the \
-            configuration file";
-        match (&self.domain, &self.key) {
-            (Some(domain), Some(key)) => Ok((domain, key)),
-            (None, Some(_)) => Err(domain.to_owned()),
-            (Some(_), None) => Err(key.to_owned()),
-            (None, None) => Err(format!("{domain}; {key}; or try --demo, which needs neither")),
-        }
+    /// The domain, without which there is nothing to ask.
+    pub(crate) fn domain(&self) -> Result<&str, String> {
+        self.domain.as_deref().ok_or_else(|| {
+            "--domain is missing: the domain of your ZITADEL instance, by --domain, TASK_API_DOMAIN or `domain` in the \
+            configuration file"
+                .to_owned()
+        })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -162,8 +275,10 @@ impl Settings {
         self.grpc_port.map(|port| SocketAddr::new(self.bind.unwrap_or(LOOPBACK), port))
     }
 
-    pub(crate) fn metrics_address(&self) -> SocketAddr {
-        self.metrics_address.unwrap_or(SocketAddr::new(LOOPBACK, METRICS_PORT))
+    /// The address of the metrics, and whether somebody has asked for it.
+    pub(crate) fn metrics_address(&self) -> (SocketAddr, bool) {
+        let usual = SocketAddr::new(LOOPBACK, METRICS_PORT);
+        (self.metrics_address.unwrap_or(usual), self.metrics_address.is_some())
     }
 
     pub(crate) fn database(&self) -> &str {
@@ -172,7 +287,11 @@ impl Settings {
 
     pub(crate) fn limits(&self) -> Limits {
         let at_once = self.requests_at_once.map_or(REQUESTS_AT_ONCE, |count| usize::from(count.get()));
-        Limits::new(at_once, self.requests_per_second)
+        let limits = Limits::new(at_once, self.requests_per_second);
+        match self.connections_per_client {
+            Some(connections) => limits.connections_per_client(connections.get()),
+            None => limits,
+        }
     }
 
     pub(crate) fn log_format(&self) -> LogFormat {
@@ -181,3 +300,32 @@ impl Settings {
 }
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A path in a message: not where it could be a secret that was put there by mistake.
+pub(crate) fn shown(path: &Path) -> String {
+    echo::path(path).unwrap_or_else(|| "the path (not shown: it may be a secret)".to_owned())
+}
+
+/// What a TOML parser says, without the value that it found.
+fn without_value(message: &str) -> String {
+    let message = message.replace('\n', " ");
+    let is_about_a_value = message.starts_with("invalid type") || message.starts_with("invalid value");
+    match message.rsplit_once(", expected ") {
+        Some((_, expected)) if is_about_a_value => {
+            let kind = if message.starts_with("invalid type") { "invalid type" } else { "invalid value" };
+            format!("{kind}, expected {expected}")
+        }
+        _ => message,
+    }
+}
+
+/// A relative path of an `sqlite` address starts at a folder.
+fn from_folder(database: SecretString, folder: &Path) -> SecretString {
+    let path = database.expose_secret().strip_prefix("sqlite://").map(Path::new);
+    match path {
+        Some(path) if path.is_relative() => {
+            SecretString::from(format!("sqlite://{}", folder.join(path).display()))
+        }
+        _ => database,
+    }
+}

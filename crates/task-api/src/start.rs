@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderValue;
 use tracing_subscriber::EnvFilter;
-use zitadel_introspect::{ClientAuth, Issuer, IssuerError, Verifier};
+use zitadel_introspect::{IssuerError, Verifier};
 
 use crate::{
     arguments::{Arguments, Command},
@@ -18,8 +19,11 @@ use crate::{
     demo::Demo,
     limits::Limits,
     metrics,
-    settings::{LogFormat, Settings},
+    options::Options,
+    readiness::Readiness,
+    settings::{LogFormat, Settings, Time},
     store::{self, Store},
+    verifier,
 };
 
 /// Bad arguments, a bad key, a port that is taken.
@@ -36,8 +40,12 @@ pub struct Started {
     pub verifier: Verifier,
     /// Keeps tasks.
     pub store: Arc<dyn Store>,
+    /// Knows what is missing.
+    pub readiness: Arc<Readiness>,
     /// How much anybody may have.
     pub limits: Limits,
+    /// How the API is served, beyond what the guide says.
+    pub options: Options,
     /// Listens already.
     pub listener: TcpListener,
     /// Listens already, for gRPC, where that is asked for.
@@ -109,26 +117,73 @@ pub(crate) fn say(line: &str) {
 
 async fn prepare(arguments: &Arguments, serves: Serves) -> Result<Started, StartError> {
     let settings = &arguments.settings;
+    let options = options(settings)?;
     let demo = if arguments.demo { Some(Demo::start().await?) } else { None };
     let verifier = match &demo {
-        Some(demo) => demo.verifier()?,
-        None => verifier(settings)?,
+        Some(demo) => demo.verifier(settings)?,
+        None => {
+            let auth = verifier::client_auth(settings);
+            // Both are told where both are missing.
+            let issuer = match (settings.domain(), &auth) {
+                (Err(domain), Err(key)) => {
+                    return Err(format!("{domain}; {key}; or try --demo, which needs neither").into());
+                }
+                _ => verifier::issuer(settings)?,
+            };
+            verifier::verifier(settings, issuer, auth?)?
+        }
     };
     let listener = listen(settings.address(), "--port", "--port or --bind")?;
     let grpc = grpc_address(settings, serves, demo.is_some())?;
     let grpc = grpc.map(|address| listen(address, "--grpc-port", "--grpc-port or --bind")).transpose()?;
     let grpc_addr = grpc.as_ref().map(TcpListener::local_addr).transpose()?;
     let grpc_addr = grpc_addr.map(|bound| public_address(bound).replace("http://", ""));
-    let metrics = listen(settings.metrics_address(), "--metrics-address", "--metrics-address")?;
+    let metrics = metrics_listener(settings)?;
     let store = match &demo {
         Some(demo) if settings.database.is_none() => store::open(&demo.database(), None).await?,
         _ => store(settings).await?,
     };
     check(&verifier).await?;
-    tracing::info!(addr = %metrics.local_addr()?, "metrics at /metrics");
-    metrics::serve(metrics)?;
+    let readiness = Arc::new(Readiness::new(verifier.clone(), Arc::clone(&store)));
+    let limits = settings.limits();
+    if let Some(metrics) = metrics {
+        tracing::info!(addr = %metrics.local_addr()?, "metrics at /metrics");
+        metrics::serve(metrics, Arc::clone(&readiness), &limits)?;
+    }
     let addr = public_address(listener.local_addr()?);
-    Ok(Started { verifier, store, limits: settings.limits(), listener, grpc, addr, grpc_addr, demo })
+    Ok(Started { verifier, store, readiness, limits, options, listener, grpc, addr, grpc_addr, demo })
+}
+
+pub(crate) fn options(settings: &Settings) -> Result<Options, StartError> {
+    let origins = settings.cors_origin.iter().flatten();
+    let cors_origins = origins.map(|origin| cors_origin(origin)).collect::<Result<_, _>>()?;
+    Ok(Options { add_fresh_within: settings.add_fresh_within.map(|Time(time)| time), cors_origins })
+}
+
+/// An origin as a browser sends it, which is compared to the letter.
+fn cors_origin(text: &str) -> Result<HeaderValue, String> {
+    let is_origin = url::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text);
+    let value = HeaderValue::try_from(text).ok().filter(|_| is_origin);
+    value.ok_or_else(|| {
+        format!(
+            "--cors-origin: {} is no origin; write scheme, host and, unless it is the scheme's own, port, such as \
+            https://app.example.com",
+            zitadel_introspect::echo::value(text)
+        )
+    })
+}
+
+/// Nobody has asked for the usual address: where it is taken there are no metrics.
+fn metrics_listener(settings: &Settings) -> Result<Option<TcpListener>, StartError> {
+    let (address, is_asked_for) = settings.metrics_address();
+    match listen(address, "--metrics-address", "--metrics-address") {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if is_asked_for => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "THERE ARE NO METRICS: their usual address is taken");
+            Ok(None)
+        }
+    }
 }
 
 /// A demo shows all that there is.
@@ -151,15 +206,7 @@ pub(crate) async fn store(settings: &Settings) -> Result<Arc<dyn Store>, StartEr
     Ok(store.map_err(|error| format!("--database: {error}"))?)
 }
 
-pub(crate) fn verifier(settings: &Settings) -> Result<Verifier, StartError> {
-    let (domain, key) = settings.issuer_and_key()?;
-    let issuer = Issuer::parse(domain).map_err(|error| format!("--domain: {error}"))?;
-    let key = ClientAuth::key_file(key).map_err(|error| format!("--key: {error}"))?;
-    let verifier = Verifier::builder(issuer, key).build();
-    Ok(verifier.map_err(|error| format!("--domain: {error}"))?)
-}
-
-fn listen(address: SocketAddr, flag: &str, remedy: &str) -> Result<TcpListener, StartError> {
+pub(crate) fn listen(address: SocketAddr, flag: &str, remedy: &str) -> Result<TcpListener, StartError> {
     let explain = |error: io::Error| {
         format!(
             "{flag}: cannot listen on {} port {} ({error}); choose another with {remedy}",
@@ -185,15 +232,19 @@ fn public_address(bound: SocketAddr) -> String {
 async fn check(verifier: &Verifier) -> Result<(), StartError> {
     match verifier.check().await {
         Ok(()) => Ok(()),
-        Err(error @ IssuerError::Refused { .. }) => Err(format!("--key: {error}").into()),
-        Err(error @ (IssuerError::OtherIssuer { .. } | IssuerError::AlwaysActive)) => {
-            Err(format!("--domain: {error}").into())
+        Err(error @ IssuerError::Refused { .. }) => {
+            Err(format!("--key: {}", verifier::explain(&error)).into())
         }
+        Err(
+            error @ (IssuerError::OtherIssuer { .. }
+            | IssuerError::AlwaysActive
+            | IssuerError::NoInstance { is_said: true, .. }),
+        ) => Err(format!("--domain: {}", verifier::explain(&error)).into()),
         Err(error) => {
             let issuer = verifier.issuer().as_str();
             tracing::warn!(
                 issuer,
-                %error,
+                error = verifier::explain(&error),
                 "THE ISSUER CANNOT BE ASKED: protected routes answer 503 until it can"
             );
             Ok(())

@@ -17,6 +17,7 @@ use zitadel_introspect::{Caller, Requirement};
 
 use crate::{
     form::{NoTask, read_task},
+    options::Options,
     page::{Page, PageError},
     readiness::Readiness,
     store::{self, Kept, NewTask, Store, StoreError},
@@ -54,8 +55,12 @@ struct Tasks {
 
 /// What a caller must have to add a task.
 #[must_use]
-pub fn add_requirement() -> Requirement {
-    Requirement::role(ADMIN)
+pub fn add_requirement(options: &Options) -> Requirement {
+    let admin = Requirement::role(ADMIN);
+    match options.add_fresh_within {
+        Some(age) => admin.fresh_within(age),
+        None => admin,
+    }
 }
 
 /// `GET /api/healthz`: that the process lives, and nothing of issuer or store.

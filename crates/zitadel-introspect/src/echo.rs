@@ -1,4 +1,5 @@
-//! Values of settings in messages: shown where they help, never where they could be a secret.
+//! Values of settings in messages: shown where they help, never where they could be a secret that was put there by
+//! mistake. For programs that take settings of their own beside those of this crate.
 
 use std::path::Path;
 
@@ -9,8 +10,17 @@ const LONGEST_NAME: usize = 255;
 /// Extensions are short; the last part of a JWT is not.
 const LONGEST_EXTENSION: usize = 8;
 
-/// A value in quotes, or words that stand for it.
-pub(crate) fn value(text: &str) -> String {
+/// A value in quotes; words that stand for it, if it looks like a key, holds user information, a control character, or more
+/// bytes than a domain name.
+///
+/// ```
+/// use zitadel_introspect::echo;
+///
+/// assert_eq!(echo::value("my-domain.zitadel.cloud"), "\"my-domain.zitadel.cloud\"");
+/// assert!(!echo::value("https://me:s3cret@host.example").contains("s3cret"));
+/// ```
+#[must_use]
+pub fn value(text: &str) -> String {
     let is_harmless = text.len() <= LONGEST
         && !looks_like_a_key(text)
         && !text.contains('@')
@@ -18,8 +28,10 @@ pub(crate) fn value(text: &str) -> String {
     if is_harmless { format!("{text:?}") } else { "the value (not shown: it may hold a secret)".to_owned() }
 }
 
-/// A path in quotes where it is one: of a file that is there, or of a named file in a folder that is there.
-pub(crate) fn path(path: &Path) -> Option<String> {
+/// A path in quotes, if it is that of a file or folder that is there, or of a file name with an extension in a folder that
+/// is there. `None` for anything else: it could be a secret that was given in place of a path.
+#[must_use]
+pub fn path(path: &Path) -> Option<String> {
     let text = path.display().to_string();
     if looks_like_a_key(&text) || text.len() > LONGEST {
         return None;

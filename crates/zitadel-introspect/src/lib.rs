@@ -44,7 +44,7 @@ mod clock;
 mod config_error;
 mod connector;
 mod discovery;
-mod echo;
+pub mod echo;
 mod engine;
 mod http_client;
 mod issuer;

@@ -9,6 +9,7 @@ use actix_web::{
     web::{self, Data, Payload},
 };
 use task_api::{
+    options::Options,
     readiness::Readiness,
     start::{self, Serves, Started},
     store::Store,
@@ -26,15 +27,15 @@ async fn main() -> ExitCode {
 
 async fn run(started: Started) -> io::Result<()> {
     started.announce();
-    let Started { verifier, store, listener, .. } = started;
+    let Started { verifier, store, readiness, options, listener, .. } = started;
     let closing = Arc::clone(&store);
-    let readiness = Data::new(Readiness::new(verifier.clone(), Arc::clone(&store)));
+    let readiness = Data::from(readiness);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::new(verifier.clone()))
             .app_data(Data::new(Arc::clone(&store)))
             .app_data(readiness.clone())
-            .configure(|config| routes(config, &verifier))
+            .configure(|config| routes(config, &verifier, &options))
             .default_service(web::to(async || respond(tasks::refusal(::http::StatusCode::NOT_FOUND))))
     });
     server.shutdown_timeout(20).listen(listener)?.run().await?;
@@ -44,9 +45,9 @@ async fn run(started: Started) -> io::Result<()> {
 
 /// Each guarded route has one guard around all its methods, so that a wrong method is told to those who
 /// may know.
-fn routes(config: &mut web::ServiceConfig, verifier: &Verifier) {
+fn routes(config: &mut web::ServiceConfig, verifier: &Verifier, options: &Options) {
     let any_caller = RequireAuthorizationLayer::new(verifier.clone(), Requirement::any_caller());
-    let admin = RequireAuthorizationLayer::new(verifier.clone(), tasks::add_requirement());
+    let admin = RequireAuthorizationLayer::new(verifier.clone(), tasks::add_requirement(options));
     let healthz = async || respond(tasks::healthz());
     let ready = async |readiness: Data<Readiness>| respond(tasks::readyz(&readiness).await);
     config

@@ -14,7 +14,7 @@ use axum::{
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-    header::{ALLOW, CONTENT_TYPE},
+    header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE},
 };
 use http_body::Frame;
 use http_body_util::BodyExt;
@@ -22,7 +22,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::{INTERNAL, SERVICE};
+use super::{INTERNAL, MAX_CALL_BYTES, SERVICE};
 use crate::{
     routes::respond,
     serve::{Calls, MAX_HEAD_FIELDS},
@@ -41,6 +41,9 @@ pub(super) async fn receive(request: Request, next: Next) -> Response {
         return refused;
     }
     let call = request.extensions().get::<Calls>().map(Calls::begin);
+    if is_announced_too_long(request.headers()) {
+        return Status::resource_exhausted("message too large").into_http();
+    }
     let is_ours = request.uri().path().trim_start_matches('/').starts_with(SERVICE);
     let time = deadline(request.headers()).map_or(CALL_TIMEOUT, |asked| asked.min(CALL_TIMEOUT));
     let is_stream = !is_ours || request.uri().path().ends_with("/AddTasks");
@@ -73,6 +76,12 @@ fn no_call(request: &Request) -> Option<Response> {
     let rest = media_type.strip_prefix(b"application/grpc".as_slice());
     let is_grpc = rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')));
     (!is_grpc).then(|| respond(tasks::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE)))
+}
+
+/// A length that is announced need not be waited for. No call sends more: not a message, and not a stream.
+fn is_announced_too_long(headers: &HeaderMap) -> bool {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    length.is_some_and(|length| length.parse().is_ok_and(|length: usize| length > MAX_CALL_BYTES))
 }
 
 /// `grpc-timeout`: at most eight digits and a unit.

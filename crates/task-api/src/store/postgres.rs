@@ -22,6 +22,7 @@ use super::{
     Kept, NewTask, OpenError, Store, StoreError,
     writer::{Commit, Writer},
 };
+use crate::settings::shown;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -178,7 +179,7 @@ fn options(url: &str, password_file: Option<&Path>) -> Result<PgConnectOptions, 
         PgConnectOptions::from_str(url).map_err(|error| OpenError(format!("{error}; {example}")))?;
     if let Some(path) = password_file {
         let password = fs::read_to_string(path).map_err(|error| {
-            let path = path.display();
+            let path = shown(path);
             OpenError(format!(
                 "--database-password-file: {path} cannot be read ({error}); check path and rights"
             ))

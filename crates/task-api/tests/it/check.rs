@@ -76,7 +76,16 @@ async fn what_is_wrong_is_said_in_words() {
     world.api.remove_key(&world.api.key());
     expect(world.check(&[]).await, 2, &["ok      domain", "FAILED  key", "removed or expired"]);
     world.issuer.stop().await;
-    expect(world.check(&[]).await, 2, &["FAILED  domain", "skipped key", "ok      database"]);
+    expect(
+        world.check(&[]).await,
+        2,
+        &["FAILED  domain", "nothing listens there", "skipped key", "ok      database"],
+    );
+    expect(
+        world.check(&["--domain", "https://no-such-host.invalid"]).await,
+        2,
+        &["FAILED  domain", "the name is not known here", "`--connect-to`"],
+    );
     expect(
         world.check(&["--key", "missing.json"]).await,
         2,
@@ -101,11 +110,51 @@ async fn an_active_token_is_described() {
 }
 
 #[tokio::test]
+async fn an_impersonation_is_shown() {
+    let world = World::new().await;
+    let user = world.issuer.service_user("robot");
+    let token = user.access_token().for_project(&world.project).actor("400000000000000042").issue();
+    let parts = ["token   active", "ACTOR", "\"400000000000000042\" acts as this user", "impersonation"];
+    expect(world.explain(&token).await, 0, &parts);
+    let (_, said) = world.explain(&user.pat()).await;
+    assert!(!said.contains("ACTOR"), "{said}");
+}
+
+#[tokio::test]
+async fn a_readable_key_and_a_taken_port_are_warnings() {
+    let world = World::new().await;
+    let key = world.folder.path().join("key.json");
+    #[cfg(unix)]
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let said = world.check(&["--port", &port]).await;
+    #[cfg(unix)]
+    assert!(said.1.contains("warning key") && said.1.contains("0600"), "{}", said.1);
+    expect(said, 0, &["warning ports", &port, "unless it is this server"]);
+}
+
+#[tokio::test]
+async fn a_host_without_an_instance_is_told_what_to_use() {
+    let world = World::new().await;
+    let body = "unable to set instance using origin x: Message=Instance not found.";
+    let fault = zitadel_introspect_testkit::Fault::answer(404, "text/plain", body);
+    world.issuer.inject(fault.on(zitadel_introspect_testkit::Endpoint::Discovery));
+    expect(world.check(&[]).await, 2, &["FAILED  domain", "no ZITADEL instance", "skipped key"]);
+}
+
+#[tokio::test]
 async fn a_token_that_is_not_active_is_explained() {
     let world = World::new().await;
     let token = world.issuer.service_user("robot").pat();
     token.revoke();
-    expect(world.explain(&token).await, 1, &["refused   the issuer says inactive", "opaque", "revoked"]);
+    expect(
+        world.explain(&token).await,
+        1,
+        &["refused   the issuer says inactive", "opaque", ":aud with the id", "revoked"],
+    );
+    let long = "a".repeat(16 * 1024 + 1);
+    expect(world.explain(&long).await, 1, &["refused   malformed token", "longer than 16384 bytes"]);
     expect(world.explain("two words").await, 1, &["refused   malformed token", "no token"]);
     let forge = |claims| world.issuer.forge(&json!({"alg": "RS256", "typ": "JWT", "kid": "1"}), &claims);
     let (issuer, client) = (world.issuer.url(), world.api.client_id());

@@ -7,7 +7,7 @@ use conformance::{
     http::{bearer, request},
     tasks::{Demo, Server, Subject, Tasks, within},
 };
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::uri::PathAndQuery;
 use http_body_util::{BodyExt, Full};
 use prost::Message;
@@ -306,6 +306,29 @@ async fn a_deadline_counts_and_a_store_that_is_away_is_told() {
     std::fs::rename(file.with_extension("moved"), &file).unwrap();
     within(async { while world.add(&admin, "healed").await.is_err() {} }).await;
     assert_eq!(world.list(&admin).await.unwrap()[..2], ["kept", "healed"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_length_above_the_limit_is_refused_at_once() {
+    let world = World::new().await;
+    let admin = world.tasks.token(&["admin"]).to_string();
+    let mut raw = Raw::open(&world).await;
+    let pending = stream::pending::<Result<http_body::Frame<Bytes>, std::io::Error>>();
+    let request = raw.request("POST", "AddTask", &admin).header("content-type", "application/grpc");
+    let request = request.header("content-length", "10000000000");
+    let body = http_body_util::StreamBody::new(pending).boxed_unsync();
+    let answer = raw.0.send_request(request.body(body).unwrap());
+    let answer = tokio::time::timeout(Duration::from_secs(5), answer).await.expect("at once").unwrap();
+    assert_eq!(answer.headers()["grpc-status"], "8");
+    // A message that announces more than it may have, in its own five bytes.
+    let mut raw = Raw::open(&world).await;
+    let prefix = Bytes::from_static(&[0, 0x7f, 0xff, 0xff, 0xff]);
+    let frames = stream::once(async move { Ok(http_body::Frame::data(prefix)) }).chain(stream::pending());
+    let request = raw.request("POST", "AddTask", &admin).header("content-type", "application/grpc");
+    let body = http_body_util::StreamBody::new(frames).boxed_unsync();
+    let answer = raw.0.send_request(request.body(body).unwrap());
+    let answer = tokio::time::timeout(Duration::from_secs(5), answer).await.expect("at once").unwrap();
+    assert_eq!(answer.headers()["grpc-status"], "8");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,12 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod check;
+mod connections;
 mod durable;
 mod grpc;
 mod openapi;
 mod operations;
 mod raw;
+mod settings;
 mod store;
+mod tls;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tasks_server_keeps_its_contract() {

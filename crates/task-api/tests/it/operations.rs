@@ -102,6 +102,11 @@ async fn a_line_says_whose_request_was_answered() {
     assert_eq!((&span["method"], &span["path"]), (&"GET".into(), &"/api/tasks".into()));
     assert_eq!((span["user_id"].as_str(), span["organization_id"].is_string()), (Some(&*user.id()), true));
     assert!(!line.to_string().contains("secret") && !line.to_string().contains(&*token), "{line}");
+    let actor = "400000000000000042";
+    let exchanged = user.access_token().for_project(&project).actor(actor).issue();
+    let answer = request(address, "GET /api/tasks", &[bearer(&exchanged)]).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(next().await["span"]["actor_id"].as_str(), Some(actor), "an impersonation shows");
     for forged in ["two words", "a\"b", &"x".repeat(65)] {
         let answer = ask(forged).await;
         let id = answer.header("x-request-id").unwrap();

@@ -9,6 +9,7 @@ use std::{
 use conformance::http::{Connection, bearer};
 use task_api::{
     limits::Limits,
+    options::Options,
     routes::{self, AppState},
     serve::{self, Speaks},
     store,
@@ -24,8 +25,9 @@ async fn server() -> (SocketAddr, TempDir) {
     let address = listener.local_addr().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = store::open(&format!("sqlite://{}/tasks.db", folder.path().display()), None).await.unwrap();
-    let router = routes::router(AppState::new(verifier, store), &Limits::default());
-    tokio::spawn(serve::serve(listener, router, Speaks::Http, std::future::pending()));
+    let limits = Limits::default();
+    let router = routes::router(AppState::new(verifier, store), &limits, &Options::default());
+    tokio::spawn(serve::serve(listener, router, Speaks::Http, limits, std::future::pending()));
     (address, folder)
 }
 

@@ -34,14 +34,14 @@ impl Builder {
         }
         if cache.bytes.is_some_and(|bytes| bytes < LEAST_CACHE_BYTES) {
             let problem = format!("is less than {LEAST_CACHE_BYTES}");
-            let remedy = "choose a larger number of bytes, or call `cache_off`";
+            let remedy = "choose a larger number of bytes";
             return Err(ConfigError::invalid("cache_bytes", problem, remedy));
         }
         for (field, count) in
             [("cache_capacity", cache.capacity), ("negative_cache_capacity", cache.negative_capacity)]
         {
             if count == Some(0) {
-                let remedy = "choose a number of verdicts, or call `cache_off`";
+                let remedy = "choose a number of verdicts";
                 return Err(ConfigError::invalid(field, "is zero".to_owned(), remedy));
             }
         }
@@ -71,16 +71,16 @@ impl Builder {
         let own = "confirm_local_verdicts_within";
         if self.confirm_within.is_some() {
             if self.cache.is_off {
-                return Err(no_effect(own, "`cache_off`"));
+                return Err(no_effect(own, "beside `cache_off`"));
             }
             if self.local_project.is_none() {
-                return Err(no_effect(
-                    own,
-                    "no `verify_jwts_locally_without_revocation`: nothing is to be confirmed",
-                ));
+                return Err(no_effect(own, "without `verify_jwts_locally_without_revocation`"));
             }
             if self.client_auth.is_none() {
-                return Err(no_effect(own, "`jwt_builder_without_revocation`: there is nobody to ask"));
+                return Err(no_effect(
+                    own,
+                    "beside `jwt_builder_without_revocation`: there is nobody to ask",
+                ));
             }
         }
         self.check_cache_wishes()
@@ -106,22 +106,22 @@ impl Builder {
         if cache.is_off
             && let Some(field) = made(&of_questions).or(made(&of_memory))
         {
-            return Err(no_effect(field, "`cache_off`"));
+            return Err(no_effect(field, "beside `cache_off`"));
         }
         if self.client_auth.is_none()
             && let Some(field) = made(&of_questions)
         {
             return Err(no_effect(
                 field,
-                "`jwt_builder_without_revocation`: nothing is asked, and `cache_bytes` bounds what is held",
+                "beside `jwt_builder_without_revocation`: nothing is asked, and `cache_bytes` bounds what is held",
             ));
         }
         Ok(())
     }
 }
 
-fn no_effect(field: &'static str, beside: &str) -> ConfigError {
-    ConfigError::invalid(field, format!("has no effect beside {beside}"), "leave one of them out")
+fn no_effect(field: &'static str, why: &str) -> ConfigError {
+    ConfigError::invalid(field, format!("has no effect {why}"), "leave one of them out")
 }
 
 fn check_duration(

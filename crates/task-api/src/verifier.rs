@@ -1,0 +1,152 @@
+//! From the settings to a verifier, and from the library's words to those of this program.
+
+use std::{fs, path::Path};
+
+use secrecy::ExposeSecret;
+use zitadel_introspect::{Builder, ClientAuth, ConfigError, Issuer, IssuerError, Verifier};
+
+use crate::settings::{KEY_JSON, Settings, Time, shown};
+
+/// The library's settings that messages name, and the flags by which they are set here.
+const FLAGS: [(&str, &str); 18] = [
+    ("issuer", "--domain"),
+    ("connect_to", "--connect-to"),
+    ("dangerous_allow_http", "--dangerous-allow-http"),
+    ("proxy", "--proxy"),
+    ("root_certificates_pem", "--root-certificates"),
+    ("header", "--header"),
+    ("timeout", "--timeout"),
+    ("connect_timeout", "--connect-timeout"),
+    ("max_answer_bytes", "--max-answer-bytes"),
+    ("fresh_assertions", "--fresh-assertions"),
+    ("audience", "--audience"),
+    ("cache_ttl", "--cache-ttl"),
+    ("cache_capacity", "--cache-capacity"),
+    ("cache_bytes", "--cache-bytes"),
+    ("negative_cache_ttl", "--negative-cache-ttl"),
+    ("negative_cache_capacity", "--negative-cache-capacity"),
+    ("verify_jwts_locally_without_revocation", "--verify-jwts-locally-without-revocation"),
+    ("confirm_local_verdicts_within", "--confirm-local-verdicts-within"),
+];
+
+/// How the API proves itself.
+pub(crate) fn client_auth(settings: &Settings) -> Result<ClientAuth, String> {
+    match (&settings.key, &settings.key_json) {
+        (Some(_), Some(_)) => Err(format!("--key and {KEY_JSON} are both given; leave one of them out")),
+        (Some(path), None) => {
+            ClientAuth::key_file(path).map_err(|error| format!("--key: {}", key_error(&error)))
+        }
+        (None, Some(text)) => {
+            let auth = ClientAuth::key_json(text.expose_secret());
+            auth.map_err(|error| format!("{KEY_JSON}: {}", key_error(&error)))
+        }
+        (None, None) => Err(format!(
+            "--key is missing: the key.json of your API application, by --key, TASK_API_KEY or `key` in the configuration \
+            file, or its text in {KEY_JSON}"
+        )),
+    }
+}
+
+fn key_error(error: &ConfigError) -> String {
+    in_our_words(&error.to_string()).replace(
+        "hand the key in as text where text is asked for",
+        &format!("put the text of the key into {KEY_JSON}"),
+    )
+}
+
+/// The issuer by its domain.
+pub(crate) fn issuer(settings: &Settings) -> Result<Issuer, String> {
+    Issuer::parse(settings.domain()?).map_err(|error| with_flag(&error))
+}
+
+/// The verifier.
+pub(crate) fn verifier(settings: &Settings, issuer: Issuer, auth: ClientAuth) -> Result<Verifier, String> {
+    with_settings(settings, Verifier::builder(issuer, auth))?.build().map_err(|error| with_flag(&error))
+}
+
+/// All that can be set beside issuer and key.
+pub(crate) fn with_settings(settings: &Settings, mut builder: Builder) -> Result<Builder, String> {
+    macro_rules! set {
+        ($($field:ident),+) => {
+            $(if let Some(value) = settings.$field.clone() {
+                builder = builder.$field(value);
+            })+
+        };
+    }
+    macro_rules! set_time {
+        ($($field:ident),+) => {
+            $(if let Some(Time(time)) = settings.$field {
+                builder = builder.$field(time);
+            })+
+        };
+    }
+    set!(connect_to, max_answer_bytes, audience, cache_capacity, cache_bytes, negative_cache_capacity);
+    set!(verify_jwts_locally_without_revocation);
+    set_time!(timeout, connect_timeout, cache_ttl, negative_cache_ttl, confirm_local_verdicts_within);
+    if settings.dangerous_allow_http == Some(true) {
+        builder = builder.dangerous_allow_http();
+    }
+    if settings.fresh_assertions == Some(true) {
+        builder = builder.fresh_assertions();
+    }
+    if let Some(proxy) = &settings.proxy {
+        builder = builder.proxy(proxy.expose_secret());
+    }
+    if let Some(path) = &settings.root_certificates {
+        builder = builder.root_certificates_pem(certificates(path)?);
+    }
+    for header in settings.header.iter().flatten() {
+        let (name, value) = header.expose_secret().split_once(':').ok_or("--header: write `Name: value`")?;
+        builder = builder.header(name.trim(), value.trim());
+    }
+    Ok(builder)
+}
+
+fn certificates(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| {
+        format!("--root-certificates: {} cannot be read ({error}); check path and rights", shown(path))
+    })
+}
+
+/// An error of the library's settings, by our flag.
+fn with_flag(error: &ConfigError) -> String {
+    match error {
+        ConfigError::Invalid { field, problem, remedy, .. } => {
+            format!("{}: {}; {}", flag(field), in_our_words(problem), in_our_words(remedy))
+        }
+        other => in_our_words(&other.to_string()),
+    }
+}
+
+/// Why the issuer cannot be asked, with the causes and what to do.
+pub(crate) fn explain(error: &IssuerError) -> String {
+    in_our_words(&error.explain())
+}
+
+/// The library names settings by its methods, in backticks.
+pub(crate) fn in_our_words(text: &str) -> String {
+    let mut ours = text.to_owned();
+    for (method, flag) in FLAGS {
+        ours = ours.replace(&format!("`{method}`"), &format!("`{flag}`"));
+    }
+    ours
+}
+
+fn flag(method: &str) -> &str {
+    FLAGS.iter().find(|(name, _)| *name == method).map_or(method, |(_, flag)| flag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_named_as_this_program_names_them() {
+        assert_eq!(
+            in_our_words("use https, or allow plain http by `dangerous_allow_http`"),
+            "use https, or allow plain http by `--dangerous-allow-http`"
+        );
+        let other = "write `http://` before it; the issuer says `unauthorized_client`";
+        assert_eq!(in_our_words(other), other);
+    }
+}
