@@ -67,26 +67,39 @@ impl FromRequest for MaybeAuthorized {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
-        Box::pin(async move {
-            match authorize(&request).await {
-                Ok(caller) => Ok(Self(Some(caller))),
-                Err(error) if error.is_without_credentials() => Ok(Self(None)),
-                Err(error) => Err(error.into()),
-            }
-        })
+        Box::pin(async move { Ok(Self(authorize_optional(&request).await?)) })
     }
 }
 
 async fn authorize(request: &HttpRequest) -> Result<Caller, AuthError> {
-    let Some(verifier) = request.app_data::<Data<Verifier>>() else {
-        return Err(AuthError::miswired("call `App::app_data(web::Data::new(verifier.clone()))`"));
-    };
-    let known = request.extensions().get::<Caller>().filter(|caller| caller.is_of(verifier)).cloned();
-    if let Some(caller) = known {
-        return Ok(caller); // the middleware has verified this request, with this very verifier
+    let verifier = verifier(request)?;
+    match known(request, verifier) {
+        Some(caller) => Ok(caller),
+        None => verifier.authorize(fields(request), &Requirement::any_caller()).await,
     }
-    let fields = request.headers().get_all(AUTHORIZATION).map(HeaderValue::as_bytes);
-    verifier.authorize(fields, &Requirement::any_caller()).await
+}
+
+async fn authorize_optional(request: &HttpRequest) -> Result<Option<Caller>, AuthError> {
+    let verifier = verifier(request)?;
+    match known(request, verifier) {
+        Some(caller) => Ok(Some(caller)),
+        None => verifier.authorize_optional(fields(request), &Requirement::any_caller()).await,
+    }
+}
+
+fn verifier(request: &HttpRequest) -> Result<&Verifier, AuthError> {
+    let data = request.app_data::<Data<Verifier>>();
+    data.map(Data::get_ref)
+        .ok_or_else(|| AuthError::miswired("call `App::app_data(web::Data::new(verifier.clone()))`"))
+}
+
+/// The caller whom the middleware has let in, by this very verifier.
+fn known(request: &HttpRequest, verifier: &Verifier) -> Option<Caller> {
+    request.extensions().get::<Caller>().filter(|caller| caller.is_of(verifier)).cloned()
+}
+
+fn fields(request: &HttpRequest) -> impl Iterator<Item = &[u8]> {
+    request.headers().get_all(AUTHORIZATION).map(HeaderValue::as_bytes)
 }
 
 impl<R> AuthorizedAs<R> {

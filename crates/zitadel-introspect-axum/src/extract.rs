@@ -2,7 +2,7 @@
 
 use std::{fmt, marker::PhantomData, ops::Deref};
 
-use axum::extract::{FromRef, FromRequestParts};
+use axum::extract::{FromRef, FromRequestParts, OptionalFromRequestParts};
 use http::{HeaderValue, header::AUTHORIZATION, request::Parts};
 use zitadel_introspect::{AuthError, Caller, RequiredRole, Requirement, Verifier};
 
@@ -73,11 +73,36 @@ where
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Rejection> {
-        match authorize(parts, state).await {
-            Ok(caller) => Ok(Self(Some(caller))),
-            Err(error) if error.is_without_credentials() => Ok(Self(None)),
-            Err(error) => Err(error.into()),
-        }
+        Ok(Self(authorize_optional(parts, state).await?))
+    }
+}
+
+/// `Option<Authorized>` is [`MaybeAuthorized`] under axum's own name.
+impl<S> OptionalFromRequestParts<S> for Authorized
+where
+    Verifier: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, Rejection> {
+        Ok(authorize_optional(parts, state).await?.map(Self))
+    }
+}
+
+/// `Option<AuthorizedAs<R>>`: `None` only without credentials; a caller without the role is refused.
+impl<S, R> OptionalFromRequestParts<S> for AuthorizedAs<R>
+where
+    Verifier: FromRef<S>,
+    S: Send + Sync,
+    R: RequiredRole,
+{
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, Rejection> {
+        let Some(caller) = authorize_optional(parts, state).await? else { return Ok(None) };
+        let caller = caller.require(&Requirement::role(R::ROLE)).await?;
+        Ok(Some(Self { caller, role: PhantomData }))
     }
 }
 
@@ -86,11 +111,30 @@ where
     Verifier: FromRef<S>,
 {
     let verifier = Verifier::from_ref(state);
-    if let Some(caller) = parts.extensions.get::<Caller>().filter(|caller| caller.is_of(&verifier)) {
-        return Ok(caller.clone()); // the layer has verified this request, with this very verifier
+    match known(parts, &verifier) {
+        Some(caller) => Ok(caller),
+        None => verifier.authorize(fields(parts), &Requirement::any_caller()).await,
     }
-    let fields = parts.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-    verifier.authorize(fields, &Requirement::any_caller()).await
+}
+
+async fn authorize_optional<S>(parts: &Parts, state: &S) -> Result<Option<Caller>, AuthError>
+where
+    Verifier: FromRef<S>,
+{
+    let verifier = Verifier::from_ref(state);
+    match known(parts, &verifier) {
+        Some(caller) => Ok(Some(caller)),
+        None => verifier.authorize_optional(fields(parts), &Requirement::any_caller()).await,
+    }
+}
+
+/// The caller whom a layer has let in, by this very verifier.
+fn known(parts: &Parts, verifier: &Verifier) -> Option<Caller> {
+    parts.extensions.get::<Caller>().filter(|caller| caller.is_of(verifier)).cloned()
+}
+
+fn fields(parts: &Parts) -> impl Iterator<Item = &[u8]> {
+    parts.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes)
 }
 
 impl<R> AuthorizedAs<R> {

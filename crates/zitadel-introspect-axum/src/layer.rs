@@ -8,7 +8,8 @@ use std::{
 };
 
 use axum::{
-    body::Body,
+    BoxError,
+    body::{Body, Bytes, HttpBody},
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, Request, header::AUTHORIZATION};
@@ -18,7 +19,12 @@ use zitadel_introspect::{AuthError, Caller, Requirement, Verifier};
 
 use crate::Rejection;
 
-/// Lets only callers through who meet a requirement, and hands them on in the request's extensions.
+/// Lets only callers through who meet a requirement, and hands them on in the request's extensions, as a
+/// [`Caller`](crate::Caller).
+///
+/// Around any service: a router, a `ServeDir`, other layers of tower-http. What a browser asks before it may call
+/// (`CorsLayer`) and what sees each answer (`TraceLayer`) belong outside of it; see the page
+/// `docs/choosing-an-adapter.md`, "Order of layers".
 #[derive(Debug, Clone)]
 pub struct RequireAuthorizationLayer(Arc<Gate>);
 
@@ -58,11 +64,13 @@ impl<S> Layer<S> for RequireAuthorizationLayer {
     }
 }
 
-impl<S, B> Service<Request<B>> for RequireAuthorization<S>
+impl<S, B, R> Service<Request<B>> for RequireAuthorization<S>
 where
-    S: Service<Request<B>, Response = Response<Body>> + Clone + Send + 'static,
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send,
     B: Send + 'static,
+    R: HttpBody<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
 {
     type Response = Response<Body>;
     type Error = S::Error;
@@ -82,7 +90,7 @@ where
             match gate.authorize(request.headers()).await {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
-                    ready.call(request).await
+                    Ok(ready.call(request).await?.map(Body::new))
                 }
                 Err(error) => Ok(Rejection(error).into_response()),
             }

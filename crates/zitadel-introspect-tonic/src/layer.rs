@@ -1,14 +1,16 @@
 //! A tower layer: a whole server, or one service, that denies by default.
 
 use std::{
+    error::Error,
     mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
-use tonic::server::NamedService;
+use tonic::{body::Body, server::NamedService};
 use tower_layer::Layer;
 use tower_service::Service;
 use zitadel_introspect::{AuthError, Caller, Requirement, Verifier};
@@ -19,6 +21,9 @@ use crate::{
 };
 
 /// Lets only callers through who meet what their method requires, and hands them on in the request's extensions.
+///
+/// Around a server, one service, or other layers. With grpc-web, a browser's question whether it may call comes without
+/// credentials, and its calls are translated first: `.layer(CorsLayer).layer(GrpcWebLayer).layer(this)`.
 #[derive(Debug, Clone)]
 pub struct RequireAuthorizationLayer(Arc<Gate>);
 
@@ -50,18 +55,13 @@ impl RequireAuthorizationLayer {
 impl Gate {
     /// What goes on in the request's extensions; nothing for a public method.
     async fn authorize(&self, method: &str, headers: &HeaderMap) -> Result<Option<Looked>, AuthError> {
-        let optional = Requirement::any_caller();
-        let (requirement, is_optional) = match self.methods.rule(method)? {
-            Rule::Public => return Ok(None),
-            Rule::Optional => (&optional, true),
-            Rule::Required(requirement) => (requirement, false),
-        };
         let fields = headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-        match self.verifier.authorize(fields, requirement).await {
-            Ok(caller) => Ok(Some(Looked(Some(caller)))),
-            Err(error) if is_optional && error.is_without_credentials() => Ok(Some(Looked(None))),
-            Err(error) => Err(error),
-        }
+        let looked = match self.methods.rule(method)? {
+            Rule::Public => return Ok(None),
+            Rule::Optional => self.verifier.authorize_optional(fields, &Requirement::any_caller()).await?,
+            Rule::Required(requirement) => Some(self.verifier.authorize(fields, requirement).await?),
+        };
+        Ok(Some(Looked(looked)))
     }
 }
 
@@ -82,9 +82,10 @@ where
     S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send,
     B: Send + 'static,
-    R: Default,
+    R: http_body::Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    type Response = Response<R>;
+    type Response = Response<Body>;
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -111,7 +112,7 @@ where
                     if let Some(looked) = looked {
                         extensions.insert(looked);
                     }
-                    ready.call(request).await
+                    Ok(ready.call(request).await?.map(Body::new))
                 }
                 Err(error) => Ok(tonic::Status::from(Rejection(error)).into_http()),
             }

@@ -53,7 +53,7 @@ mod stream;
 pub use extract::let_in;
 pub use extract::{Authorized, AuthorizedAs, MaybeAuthorized};
 pub use layer::{RequireAuthorization, RequireAuthorizationLayer};
-pub use methods::Methods;
+pub use methods::{Methods, MethodsError};
 pub use status::Rejection;
 pub use stream::{WhileAuthorized, while_authorized};
 pub use zitadel_introspect::*;

@@ -1,10 +1,14 @@
 //! What callers must have, for each method by its full name.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
+    error::Error,
+    fmt,
     sync::{Mutex, PoisonError},
 };
 
+use prost::Message;
+use prost_types::FileDescriptorSet;
 use zitadel_introspect::{AuthError, Requirement};
 
 const HEALTH_AND_REFLECTION: [&str; 5] = [
@@ -28,6 +32,43 @@ pub struct Methods {
     logged: Mutex<HashSet<String>>,
 }
 
+/// In what methods and a definition differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MethodsError {
+    /// Bytes that are no `FileDescriptorSet`.
+    Malformed,
+    /// Names that stand on one side only, sorted.
+    Differ {
+        /// Named here, and not in the definition: misspelt, perhaps.
+        unknown: Vec<String>,
+        /// In the definition, and not named here: denied to everybody.
+        forgotten: Vec<String>,
+    },
+}
+
+impl fmt::Display for MethodsError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unknown, forgotten) = match self {
+            Self::Malformed => return formatter.write_str("the descriptor set cannot be read"),
+            Self::Differ { unknown, forgotten } => (unknown, forgotten),
+        };
+        let mut separator = "";
+        for (names, problem) in [
+            (unknown, "named here and not in the definition"),
+            (forgotten, "in the definition and not named here"),
+        ] {
+            if !names.is_empty() {
+                write!(formatter, "{separator}{problem}: {}", names.join(", "))?;
+                separator = "; ";
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Error for MethodsError {}
+
 /// What a method requires.
 #[derive(Debug)]
 pub(crate) enum Rule {
@@ -47,6 +88,16 @@ fn could_exist(method: &str) -> bool {
 fn is_full(method: &str) -> bool {
     let halves = method.strip_prefix('/').and_then(|name| name.split_once('/'));
     halves.is_some_and(|(service, name)| !service.is_empty() && !name.is_empty() && !name.contains('/'))
+}
+
+/// The full names of the methods of a file.
+fn defined_in(file: &prost_types::FileDescriptorProto) -> impl Iterator<Item = String> {
+    let package = file.package();
+    let prefix = if package.is_empty() { String::new() } else { format!("{package}.") };
+    file.service.iter().flat_map(move |service| {
+        let service_name = format!("{prefix}{}", service.name());
+        service.method.iter().map(move |method| format!("/{service_name}/{}", method.name()))
+    })
 }
 
 impl Methods {
@@ -101,7 +152,35 @@ impl Methods {
         HEALTH_AND_REFLECTION.into_iter().fold(self, Self::public)
     }
 
-    /// All names.
+    /// Checks the names against the definition of the services, as `tonic-prost-build` writes it
+    /// (`file_descriptor_set_path`): a misspelt name would be closed until somebody calls the method, and a method that was
+    /// added there and forgotten here as well. The standard services of health and reflection may be missing there.
+    ///
+    /// ```ignore
+    /// let methods = Methods::new()
+    ///     .require("/tasks.v1.Tasks/Add", Requirement::role("admin"))
+    ///     .checked_against(include_bytes!(concat!(env!("OUT_DIR"), "/tasks.bin")))?;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`MethodsError`] names all that differ.
+    pub fn checked_against(self, file_descriptor_set: &[u8]) -> Result<Self, MethodsError> {
+        let set = FileDescriptorSet::decode(file_descriptor_set).map_err(|_| MethodsError::Malformed)?;
+        let defined: BTreeSet<String> = set.file.iter().flat_map(defined_in).collect();
+        let named: BTreeSet<String> = self.rules.keys().cloned().collect();
+        let is_standard = |name: &&String| HEALTH_AND_REFLECTION.contains(&name.as_str());
+        let unknown: Vec<_> = named.difference(&defined).filter(|name| !is_standard(name)).cloned().collect();
+        let forgotten: Vec<_> =
+            defined.difference(&named).filter(|name| !is_standard(name)).cloned().collect();
+        if unknown.is_empty() && forgotten.is_empty() {
+            Ok(self)
+        } else {
+            Err(MethodsError::Differ { unknown, forgotten })
+        }
+    }
+
+    /// The names of all methods, for a test that compares them with something else.
     #[must_use]
     pub fn names(self) -> Vec<String> {
         self.rules.into_keys().collect()

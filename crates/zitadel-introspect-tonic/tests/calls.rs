@@ -433,3 +433,84 @@ async fn a_stream_ends_when_its_verdict_is_evicted_and_not_renewed() {
     world.advance(61);
     assert_eq!(stays.end().await.code(), Code::Unavailable);
 }
+
+/// What stands inside of the guard may answer with a body of its own.
+#[tokio::test]
+async fn the_layer_goes_around_other_layers() {
+    let issuer = Issuer::start().await;
+    let project = issuer.project("calls");
+    let token = issuer.service_user("ada").pat();
+    let auth = ClientAuth::key_json(&project.api("api").key_json()).unwrap();
+    let name = zitadel_introspect_tonic::Issuer::parse(&issuer.url()).unwrap();
+    let verifier = Verifier::builder(name, auth).build().unwrap();
+    let guard =
+        RequireAuthorizationLayer::new(verifier, Methods::new().require("/a.B/C", Requirement::any_caller()));
+    let inner = service_fn(async |_: http::Request<String>| {
+        Ok::<_, std::convert::Infallible>(http::Response::new(http_body_util::Full::new(bytes::Bytes::from(
+            "inner",
+        ))))
+    });
+    let stack = tower::ServiceBuilder::new()
+        .layer(tower_http::cors::CorsLayer::new())
+        .layer(guard)
+        .layer(tower_http::trace::TraceLayer::new_for_grpc())
+        .layer(tower_http::compression::CompressionLayer::new())
+        .service(inner);
+    for (token, status) in [(&*token, None), ("dead", Some("16"))] {
+        let request =
+            http::Request::builder().uri("/a.B/C").header("authorization", format!("Bearer {token}"));
+        let answer =
+            tower::ServiceExt::oneshot(stack.clone(), request.body(String::new()).unwrap()).await.unwrap();
+        let told = answer.headers().get("grpc-status").map(|status| status.to_str().unwrap());
+        assert_eq!(told, status);
+    }
+}
+
+#[test]
+fn methods_are_checked_against_the_definition() {
+    use prost::Message;
+    use prost_types::{
+        FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto,
+    };
+    use zitadel_introspect_tonic::MethodsError;
+
+    let method = |name: &str| MethodDescriptorProto { name: Some(name.to_owned()), ..Default::default() };
+    let service = |name: &str, methods: &[&str]| ServiceDescriptorProto {
+        name: Some(name.to_owned()),
+        method: methods.iter().map(|name| method(name)).collect(),
+        ..Default::default()
+    };
+    let file = |package: Option<&str>, services| FileDescriptorProto {
+        package: package.map(str::to_owned),
+        service: services,
+        ..Default::default()
+    };
+    let set = FileDescriptorSet {
+        file: vec![
+            file(Some("notes.v1"), vec![service("Notes", &["List", "Add"])]),
+            file(None, vec![service("Bare", &["Ping"])]),
+        ],
+    };
+    let set = set.encode_to_vec();
+    let all = || {
+        Methods::new()
+            .require("/notes.v1.Notes/List", Requirement::any_caller())
+            .public("/Bare/Ping")
+            .public_health_and_reflection()
+    };
+    all().require("/notes.v1.Notes/Add", Requirement::any_caller()).checked_against(&set).unwrap();
+    let error =
+        all().require("/notes.v1.Notes/Ad", Requirement::any_caller()).checked_against(&set).unwrap_err();
+    assert_eq!(
+        error,
+        MethodsError::Differ {
+            unknown: vec!["/notes.v1.Notes/Ad".to_owned()],
+            forgotten: vec!["/notes.v1.Notes/Add".to_owned()],
+        }
+    );
+    assert!(
+        error.to_string().contains("/notes.v1.Notes/Ad; in the definition and not named here"),
+        "{error}"
+    );
+    assert_eq!(all().checked_against(b"nonsense").unwrap_err(), MethodsError::Malformed);
+}

@@ -396,3 +396,106 @@ impl Hasher for DigestHasher {
         self.0 = number;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn cache() -> Cache {
+        Cache::new(CacheSettings {
+            ttl: SECOND * 60,
+            capacity: 100,
+            bytes: 1024 * 1024,
+            negative_ttl: SECOND * 5,
+            negative_capacity: 100,
+            distrusts: true,
+        })
+    }
+
+    fn held(asked_at: Instant, is_local: bool) -> Arc<Held> {
+        let document = json!({"active": true, "sub": "1"}).to_string();
+        let claims = Claims::from_introspection(document, None).unwrap().unwrap();
+        Arc::new(Held::new(claims, asked_at, is_local))
+    }
+
+    fn key(text: &str) -> Key {
+        Cache::key(&AccessToken::from_text(text).unwrap())
+    }
+
+    #[test]
+    fn an_older_answer_that_comes_late_replaces_no_newer_one() {
+        let (cache, key, then) = (cache(), key("token"), Instant::now());
+        let (older, newer) = (held(then, false), held(then + SECOND, false));
+        cache.keep(key, &newer);
+        cache.keep(key, &older);
+        assert!(Arc::ptr_eq(&cache.held(&key).unwrap(), &newer));
+        let newest = held(then + SECOND * 2, false);
+        cache.keep(key, &newest);
+        assert!(Arc::ptr_eq(&cache.held(&key).unwrap(), &newest));
+        // What was read out of a JWT gives way to what the issuer said, whenever it was asked.
+        let (cache, local) = (self::cache(), held(then + SECOND, true));
+        cache.keep(key, &local);
+        cache.keep(key, &older);
+        assert!(Arc::ptr_eq(&cache.held(&key).unwrap(), &older));
+    }
+
+    #[test]
+    fn what_was_asked_before_an_eviction_is_not_kept_after_it() {
+        let (cache, key, then) = (cache(), key("token"), Instant::now());
+        cache.evict(&Evict::User("1"), then + SECOND);
+        for (asked_at, is_kept) in [(then, false), (then + SECOND, false), (then + SECOND * 2, true)] {
+            cache.keep(key, &held(asked_at, false));
+            assert_eq!(cache.held(&key).is_some(), is_kept);
+        }
+    }
+
+    #[test]
+    fn denials_are_asked_about_five_times_at_once_and_once_in_an_interval() {
+        let then = Instant::now();
+        let held = held(then, false);
+        let count = |at: Instant| (0..20).filter(|_| held.claim_denial_question(SECOND, at)).count();
+        assert_eq!(count(then), 5);
+        assert_eq!(count(then + SECOND - Duration::from_millis(1)), 0);
+        assert_eq!(count(then + SECOND), 1);
+        assert_eq!(count(then + SECOND * 3), 2);
+        assert_eq!(count(then + SECOND * 100), 5, "never more than five");
+    }
+
+    #[test]
+    fn a_verdict_lapses_at_its_edge() {
+        let (cache, then) = (cache(), Instant::now());
+        let held = held(then, false);
+        let nearly = then + SECOND * 60 - Duration::from_nanos(1);
+        assert!(!cache.is_lapsed(&held, nearly) && cache.is_lapsed(&held, then + SECOND * 60));
+        assert!(
+            !cache.is_past(&held, nearly + SECOND, SECOND)
+                && cache.is_past(&held, then + SECOND * 61, SECOND)
+        );
+        assert!(!cache.lapses_within(&held, SECOND, nearly - SECOND));
+        assert!(cache.lapses_within(&held, SECOND, then + SECOND * 59));
+        assert!(held.is_within(Some(SECOND), then + SECOND));
+        assert!(!held.is_within(Some(SECOND), then + SECOND + Duration::from_nanos(1)));
+    }
+
+    #[test]
+    fn bad_verdicts_and_distrust_are_bounded_and_lapse() {
+        let (cache, then) = (cache(), Instant::now());
+        for number in 0..1000 {
+            cache.keep_bad(key(&format!("bad-{number}")), InvalidToken::Inactive.into(), then);
+            cache.distrust(key(&format!("jwt-{number}")), i64::MAX);
+        }
+        assert!(cache.len().1 <= 100 && cache.distrusted.len() <= 100);
+        let kept = key("kept");
+        cache.keep_bad(kept, InvalidToken::Inactive.into(), then);
+        let standing = |at| matches!(cache.look(&kept, at, Duration::ZERO), Known::Bad(_));
+        assert!(standing(then + SECOND * 5 - Duration::from_nanos(1)) && !standing(then + SECOND * 5));
+        // A user id of a megabyte does not take a megabyte for each.
+        let long = Refused { reason: InvalidToken::Inactive, user_id: Some("x".repeat(1 << 20).into()) };
+        cache.keep_bad(key("long"), long, then);
+        assert!(cache.bad.weight() <= 100 * BAD_BYTES as u64);
+    }
+}

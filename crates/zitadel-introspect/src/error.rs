@@ -253,8 +253,7 @@ impl AuthError {
         match &self.reason {
             Reason::MissingToken => "MISSING_TOKEN",
             Reason::UnsupportedScheme => "UNSUPPORTED_SCHEME",
-            Reason::MalformedToken => "MALFORMED_TOKEN",
-            Reason::TokenTooLong => "TOKEN_TOO_LONG",
+            Reason::MalformedToken | Reason::TokenTooLong => "MALFORMED_TOKEN",
             Reason::RepeatedHeader => "REPEATED_HEADER",
             Reason::InvalidToken(_) => "INVALID_TOKEN",
             Reason::MissingRole { .. } => "MISSING_ROLE",

@@ -241,6 +241,7 @@ fn check_any(rules: &[Rule], claims: &Claims) -> Result<(), Reason> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -314,5 +315,111 @@ mod tests {
     #[test]
     fn no_alternatives_let_nobody_in() {
         assert!(missing(&Requirement::any_role(Vec::<Role>::new())).is_some());
+    }
+
+    /// The grants of a claim: role, organization.
+    type Grants = Vec<(u8, u8)>;
+
+    /// What a requirement asks, in a form that is checked without any cleverness.
+    #[derive(Debug, Clone)]
+    enum Wish {
+        Role(u8, Option<u8>, bool),
+        Scope(u8),
+        Organization(u8),
+        Any(Vec<Wish>),
+        All(Vec<Wish>),
+    }
+
+    const ROLES: [&str; 4] = ["admin", "Admin", "admi", "viewer"];
+    const SCOPES: [&str; 3] = ["tasks", "tasks:read", "read"];
+
+    impl Wish {
+        fn requirement(&self) -> Requirement {
+            match self {
+                Self::Role(role, organization, is_elsewhere) => {
+                    let mut requirement = Requirement::role(ROLES[usize::from(*role)]);
+                    if let Some(id) = organization {
+                        requirement = requirement.in_organization(id.to_string());
+                    }
+                    if *is_elsewhere { requirement.in_project("77") } else { requirement }
+                }
+                Self::Scope(scope) => Requirement::scope(SCOPES[usize::from(*scope)]),
+                Self::Organization(id) => Requirement::organization(id.to_string()),
+                Self::Any(wishes) => {
+                    let all = wishes.iter().map(Self::requirement);
+                    all.reduce(Requirement::or).unwrap_or(Requirement::any_role(Vec::<Role>::new()))
+                }
+                Self::All(wishes) => {
+                    let all = wishes.iter().map(Self::requirement);
+                    all.reduce(Requirement::and).unwrap_or(Requirement::any_caller())
+                }
+            }
+        }
+
+        fn is_met(&self, own: &Grants, elsewhere: &Grants, scopes: &[u8], home: Option<u8>) -> bool {
+            match self {
+                Self::Role(role, organization, is_elsewhere) => {
+                    let grants = if *is_elsewhere { elsewhere } else { own };
+                    let is_it = |(granted, from): &(u8, u8)| {
+                        granted == role && organization.is_none_or(|organization| organization == *from)
+                    };
+                    grants.iter().any(is_it)
+                }
+                Self::Scope(scope) => scopes.contains(scope),
+                Self::Organization(id) => home == Some(*id),
+                Self::Any(wishes) => wishes.iter().any(|wish| wish.is_met(own, elsewhere, scopes, home)),
+                Self::All(wishes) => wishes.iter().all(|wish| wish.is_met(own, elsewhere, scopes, home)),
+            }
+        }
+    }
+
+    fn wishes() -> impl Strategy<Value = Wish> {
+        let leaf = prop_oneof![
+            (0..4_u8, prop::option::of(0..3_u8), any::<bool>())
+                .prop_map(|(role, organization, is_elsewhere)| Wish::Role(role, organization, is_elsewhere)),
+            (0..3_u8).prop_map(Wish::Scope),
+            (0..3_u8).prop_map(Wish::Organization),
+        ];
+        leaf.prop_recursive(3, 12, 3, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..3).prop_map(Wish::Any),
+                proptest::collection::vec(inner, 0..3).prop_map(Wish::All),
+            ]
+        })
+    }
+
+    fn claim(grants: &Grants) -> serde_json::Value {
+        let mut claim = json!({});
+        for (role, organization) in grants {
+            claim[ROLES[usize::from(*role)]][organization.to_string()] = json!("x.example");
+        }
+        claim
+    }
+
+    fn grants() -> impl Strategy<Value = Grants> {
+        proptest::collection::vec((0..4_u8, 0..3_u8), 0..5)
+    }
+
+    proptest! {
+        #[test]
+        fn a_check_says_what_the_naive_reading_says(
+            wish in wishes(), own in grants(), elsewhere in grants(),
+            scopes in proptest::collection::vec(0..3_u8, 0..3), home in prop::option::of(0..3_u8),
+        ) {
+            let mut document = json!({
+                "active": true,
+                "scope": scopes.iter().map(|scope| SCOPES[usize::from(*scope)]).collect::<Vec<_>>().join(" "),
+                "urn:zitadel:iam:org:project:roles": claim(&own),
+                "urn:zitadel:iam:org:project:77:roles": claim(&elsewhere),
+            });
+            if let Some(id) = home {
+                document["urn:zitadel:iam:user:resourceowner:id"] = json!(id.to_string());
+            }
+            let claims = Claims::from_introspection(document.to_string(), None).unwrap().unwrap();
+            let requirement = wish.requirement();
+            let expected = wish.is_met(&own, &elsewhere, &scopes, home);
+            prop_assert_eq!(requirement.is_met(&claims), expected);
+            prop_assert_eq!(requirement.check(&claims).is_ok(), expected);
+        }
     }
 }

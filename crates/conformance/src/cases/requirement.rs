@@ -1,3 +1,5 @@
+use zitadel_introspect_testkit::Fault;
+
 use crate::{Adapter, World, world::refusal};
 
 const INSUFFICIENT: Option<&str> = Some("Bearer error=\"insufficient_scope\"");
@@ -56,7 +58,16 @@ pub(super) async fn a_role_of_another_project<A: Adapter>() {
     let user = world.user(&["admin"]);
     user.grant(&world.other_project, ["auditor", "admin"]);
     let body = "permission denied: missing required role: `auditor`\n";
-    expect(&world, "/layer/project", &[], &[&user.pat()], body).await;
+    // An issuer that says more, as one does where a token asks for it.
+    let told = format!("urn:zitadel:iam:org:project:{}:roles", world.other_project.id());
+    let answer = |role: &str| {
+        let document = serde_json::json!({"active": true, "sub": "1", &told: {role: {"1": "one.example"}}});
+        Fault::answer(200, "application/json", document.to_string())
+    };
+    world.issuer.inject(answer("auditor").for_token("auditor-there"));
+    world.issuer.inject(answer("admin").for_token("admin-there"));
+    expect(&world, "/layer/project", &["auditor-there"], &["admin-there", &user.pat()], body).await;
+    assert_eq!(world.get_as("/admin", "admin-there").await.status, 403, "no admin here");
     let foreign_admin = world.user(&[]);
     foreign_admin.grant(&world.other_project, ["admin"]);
     assert_eq!(world.get_as("/admin", &foreign_admin.pat()).await.status, 403);

@@ -106,11 +106,27 @@ pub(super) async fn throttling_is_passed_on<A: Adapter>() {
 }
 
 pub(super) async fn nothing_of_the_caller_reaches_the_issuer_but_the_token<A: Adapter>() {
+    const SENT: [&str; 5] = ["accept", "content-length", "content-type", "host", "user-agent"];
     let world = World::new::<A>().await;
     let token = world.token(&[]);
     // Had the caller's Host been forwarded, the issuer would know no such instance.
-    let headers = [bearer(&token), "x-zitadel-instance-host: evil.example".to_owned()];
+    let mine =
+        ["x-zitadel-instance-host: evil.example", "cookie: session=mine", "x-own: mine", "user-agent: mine"];
+    let mut headers = vec![bearer(&token)];
+    headers.extend(mine.map(str::to_owned));
     assert_eq!(world.get("/caller", &headers).await.status, 200);
+    let asked = world.issuer.requests();
+    assert!(asked.iter().any(|request| request.endpoint() == Endpoint::Introspection));
+    for request in asked {
+        for (name, value) in request.headers() {
+            assert!(SENT.contains(&name) && !value.contains("mine"), "{request:?}: {name}");
+        }
+        let body = String::from_utf8_lossy(request.body()).into_owned();
+        assert!(!body.contains("mine") && !request.target().contains("mine"), "{request:?}");
+        if request.endpoint() == Endpoint::Introspection {
+            assert_eq!(request.form("token").as_deref(), Some(&*token));
+        }
+    }
 }
 
 pub(super) async fn a_revoked_token_is_refused<A: Adapter>() {

@@ -7,6 +7,11 @@ use zitadel_introspect_testkit::Endpoint;
 
 use crate::setup::{World, authorize, require, status};
 
+/// Patient: a question that is held back is not asked a second time on a busy machine.
+fn patient(world: &World) -> Verifier {
+    world.builder().timeout(Duration::from_secs(10)).build().unwrap()
+}
+
 fn ask(verifier: &Verifier, token: &str) -> tokio::task::JoinHandle<u16> {
     let (verifier, token) = (verifier.clone(), token.to_owned());
     tokio::spawn(async move { status(&authorize(&verifier, &token).await) })
@@ -15,7 +20,7 @@ fn ask(verifier: &Verifier, token: &str) -> tokio::task::JoinHandle<u16> {
 #[tokio::test]
 async fn a_herd_of_ten_thousand_makes_one_question() {
     let world = World::new().await;
-    let verifier = world.verifier();
+    let verifier = patient(&world);
     let held = world.issuer.hold(Endpoint::Introspection);
     let callers: Vec<_> = (0..10_000).map(|_| ask(&verifier, &world.token)).collect();
     world.issuer.asked(Endpoint::Introspection, 1).await;
@@ -32,7 +37,7 @@ async fn a_herd_of_ten_thousand_makes_one_question() {
 #[tokio::test]
 async fn the_first_caller_hanging_up_costs_the_others_nothing() {
     let world = World::new().await;
-    let verifier = world.verifier();
+    let verifier = patient(&world);
     let held = world.issuer.hold(Endpoint::Introspection);
     let first = ask(&verifier, &world.token);
     world.issuer.asked(Endpoint::Introspection, 1).await;
@@ -51,7 +56,7 @@ async fn the_first_caller_hanging_up_costs_the_others_nothing() {
 #[tokio::test]
 async fn the_runtime_of_the_first_caller_ending_costs_the_others_nothing() {
     let world = World::new().await;
-    let verifier = world.verifier();
+    let verifier = patient(&world);
     let held = world.issuer.hold(Endpoint::Introspection);
     let (asking, token) = (verifier.clone(), world.token.to_string());
     let worker = std::thread::spawn(move || {
@@ -74,7 +79,7 @@ async fn the_runtime_of_the_first_caller_ending_costs_the_others_nothing() {
 #[tokio::test]
 async fn two_runtimes_share_a_question() {
     let world = World::new().await;
-    let verifier = world.verifier();
+    let verifier = patient(&world);
     let held = world.issuer.hold(Endpoint::Introspection);
     let here = ask(&verifier, &world.token);
     world.issuer.asked(Endpoint::Introspection, 1).await;
@@ -95,7 +100,7 @@ async fn two_runtimes_share_a_question() {
 #[tokio::test]
 async fn a_failure_reaches_all_who_wait_and_is_forgotten() {
     let world = World::new().await;
-    let verifier = world.verifier();
+    let verifier = patient(&world);
     let held = world.issuer.hold(Endpoint::Introspection);
     let waiting: Vec<_> = (0..20).map(|_| ask(&verifier, &world.token)).collect();
     while verifier.stats().coalesced < 19 {
@@ -115,7 +120,7 @@ async fn a_failure_reaches_all_who_wait_and_is_forgotten() {
 #[tokio::test]
 async fn who_needs_a_fresher_answer_shares_the_next_question() {
     let world = World::new().await;
-    let verifier = world.verifier();
+    let verifier = patient(&world);
     let held = world.issuer.hold(Endpoint::Introspection);
     let first = ask(&verifier, &world.token);
     world.issuer.asked(Endpoint::Introspection, 1).await;
