@@ -1,6 +1,6 @@
 //! A client that sends just the bytes it is told to.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -39,7 +39,16 @@ pub struct Connection {
 impl Connection {
     /// Connects.
     pub async fn open(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() }
+        Self::try_open(address).await.unwrap()
+    }
+
+    /// Connects to a server that may be gone already.
+    ///
+    /// # Errors
+    ///
+    /// What the system says where it is.
+    pub async fn try_open(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self { stream: TcpStream::connect(address).await?, buffer: Vec::new() })
     }
 
     /// Sends bytes; a server that has closed already is no error.

@@ -1,6 +1,11 @@
 //! How much of the server anybody may have: requests at once, time for one, and the rate of one client.
 
-use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -28,6 +33,9 @@ pub struct Limits {
     rate: Option<Limiter>,
     connections_per_client: usize,
 }
+
+/// So many clients are told apart; what more there are share one rate until some are forgotten.
+const MOST_CLIENTS: usize = 50_000;
 
 /// Half of the connections of a port: a proxy before the server is one client, and nobody else takes all of them.
 const CONNECTIONS_PER_CLIENT: usize = 256;
@@ -90,6 +98,7 @@ fn limiter(rate: NonZeroU32) -> Limiter {
             tokio::time::sleep(FORGET_INTERVAL).await;
             let Some(limiter) = known.upgrade() else { return };
             limiter.retain_recent();
+            limiter.shrink_to_fit();
         }
     });
     limiter
@@ -97,6 +106,8 @@ fn limiter(rate: NonZeroU32) -> Limiter {
 
 async fn limit_rate(State(limiter): State<Limiter>, request: Request, next: Next) -> Response {
     let client = request.extensions().get::<Client>().map(|client| network(client.0));
+    let is_full = limiter.len() >= MOST_CLIENTS;
+    let client = client.map(|client| if is_full { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { client });
     match client.map(|client| limiter.check_key(&client)) {
         Some(Err(not_until)) => {
             let wait = not_until.wait_time_from(governor::clock::DefaultClock::default().now());

@@ -252,8 +252,8 @@ async fn check(verifier: &Verifier) -> Result<(), StartError> {
     }
 }
 
-/// A panic is told in the log, like everything else.
-fn log_panics() {
+/// A panic is told in the log, like everything else, in one line.
+pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, message = ?panic.payload_as_str().unwrap_or_default(), "A PANIC: a bug of ours");

@@ -2,17 +2,20 @@
 //! theirs.
 
 use std::{
+    io,
     net::SocketAddr,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use conformance::http::{Connection, bearer};
+use futures_util::future::BoxFuture;
 use task_api::{
     limits::Limits,
     options::Options,
     routes::{self, AppState},
     serve::{self, Speaks},
-    store,
+    store::{self, Kept, NewTask, Store, StoreError},
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -20,15 +23,19 @@ use zitadel_introspect::{TestCaller, TestTokens};
 
 /// A server, and the folder of its database.
 async fn server() -> (SocketAddr, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store::open(&format!("sqlite://{}/tasks.db", folder.path().display()), None).await.unwrap();
+    (serve(store).await, folder)
+}
+
+async fn serve(store: Arc<dyn Store>) -> SocketAddr {
     let verifier = TestTokens::new().caller("admin", TestCaller::new("1").role("admin")).verifier();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let store = store::open(&format!("sqlite://{}/tasks.db", folder.path().display()), None).await.unwrap();
     let limits = Limits::default();
     let router = routes::router(AppState::new(verifier, store), &limits, &Options::default());
     tokio::spawn(serve::serve(listener, router, Speaks::Http, limits, std::future::pending()));
-    (address, folder)
+    address
 }
 
 /// The status of the answer, and whether the connection ends after it.
@@ -85,6 +92,71 @@ async fn unfinished(address: SocketAddr, beginning: &str) -> Option<u16> {
     let answer = connection.answer(false).await;
     assert!(connection.is_closed().await, "the connection ends");
     answer.map(|answer| answer.status)
+}
+
+/// A store with a bug: it panics where a task is added, and works elsewhere.
+#[derive(Debug)]
+struct Buggy;
+
+impl Store for Buggy {
+    fn add(&self, _: Vec<NewTask>) -> BoxFuture<'_, Result<(), StoreError>> {
+        panic!("a bug")
+    }
+
+    fn page(&self, _: i64, _: u32) -> BoxFuture<'_, Result<Vec<Kept>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_a_handler_is_answered_logged_once_and_touches_nobody_else() {
+    let log = Log::default();
+    let writer = log.clone();
+    let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _logging = tracing::subscriber::set_default(lines);
+    let usual = std::panic::take_hook();
+    task_api::start::log_panics();
+    let address = serve(Arc::new(Buggy)).await;
+    let mut other = Connection::open(address).await;
+    let list = format!("GET /api/tasks HTTP/1.1\r\nhost: localhost\r\n{}\r\n\r\n", bearer("admin"));
+    other.send(&list).await;
+    assert_eq!(other.answer(false).await.unwrap().status, 200);
+    let mut connection = Connection::open(address).await;
+    let add = format!("POST /api/add-task?task=a HTTP/1.1\r\nhost: localhost\r\n{}\r\n\r\n", bearer("admin"));
+    connection.send(&add).await;
+    let answer = connection.answer(false).await.unwrap();
+    assert_eq!((answer.status, answer.body.as_str()), (500, "internal server error\n"));
+    std::panic::set_hook(usual);
+    for connection in [&mut connection, &mut other] {
+        connection.send(&list).await;
+        assert_eq!(connection.answer(false).await.unwrap().status, 200, "the connections go on");
+    }
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(log.lines().filter(|line| line.contains("ERROR")).count(), 1, "{log}");
+    assert!(log.contains("A PANIC") && log.contains("a bug"), "{log}");
 }
 
 #[tokio::test]

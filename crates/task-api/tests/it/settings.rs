@@ -130,6 +130,42 @@ async fn a_proxy_and_a_header_on_the_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn proxies_of_the_environment_are_not_used() {
+    let world = World::new(None).await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    let mut command = Command::new(binary());
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        command.env(name, &proxy);
+    }
+    // A name that only a proxy could know.
+    command.args(["check", "--domain", "http://issuer.invalid", "--dangerous-allow-http"]);
+    command.args([
+        "--key",
+        &world.file("key.json"),
+        "--database",
+        &format!("sqlite://{}", world.file("x.db")),
+    ]);
+    let said = String::from_utf8(within(command.output()).await.unwrap().stdout).unwrap();
+    assert!(said.contains("the name is not known here"), "{said}");
+    listener.set_nonblocking(true).unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody came");
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_file_that_others_can_read_is_a_warning() {
+    for (mode, is_warned) in [(0o600, false), (0o640, true), (0o604, true), (0o400, false)] {
+        let world = World::new(None).await;
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(world.file("key.json"), permissions).unwrap();
+        let tasks = world.serve(&[]).await;
+        let warned = tasks.server.start.iter().any(|line| line.contains("others can read the key file"));
+        assert_eq!(warned, is_warned, "{mode:o}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn certificates_of_ones_own_authority() {
     let tls = crate::tls::Tls::start().await;
     let world = World::new(Some(&tls.origin)).await;
