@@ -14,6 +14,7 @@ mod fork;
 mod jwt;
 mod key;
 mod line;
+mod logs;
 mod metrics;
 mod pool;
 mod questions;

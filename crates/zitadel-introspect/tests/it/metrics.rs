@@ -32,7 +32,7 @@ async fn counters_gauges_and_the_latency_are_published() {
                 match (key.key().name(), value) {
                     // The snapshot takes what it shows: the sum is what was counted.
                     ("zitadel_introspect_hits_total", DebugValue::Counter(more)) => hits += more,
-                    ("zitadel_introspect_cache_entries", DebugValue::Gauge(now)) => held = now.0,
+                    ("zitadel_introspect_cache_entries", DebugValue::Gauge(more)) => held += more.0,
                     ("zitadel_introspect_upstream_seconds", DebugValue::Histogram(times)) => {
                         found[2] |= !times.is_empty();
                     }
