@@ -2,14 +2,14 @@
 //!
 //! Failures of questions about callers' tokens raise a suspicion and decide nothing: an issuer may fail on one token
 //! alone. A probe with a token of our own confirms the suspicion, and only probes close the breaker again. So no caller
-//! can open it or keep it open.
+//! can open it or keep it open. What the time is, the caller of each function says.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use crate::{clock::Clock, issuer_error::IssuerError};
+use crate::issuer_error::IssuerError;
 
 /// So many failures in a row are suspicious.
 const FAILURES: u32 = 5;
@@ -26,7 +26,6 @@ const DOUBTED_FOR: Duration = Duration::from_secs(60);
 
 pub(crate) struct Breaker {
     state: Mutex<State>,
-    clock: Clock,
     timeout: Duration,
 }
 
@@ -63,13 +62,12 @@ struct Open {
 
 impl Breaker {
     /// `timeout` is that of a question.
-    pub(crate) fn new(timeout: Duration, clock: Clock) -> Self {
-        Self { state: Mutex::default(), clock, timeout }
+    pub(crate) fn new(timeout: Duration) -> Self {
+        Self { state: Mutex::default(), timeout }
     }
 
     /// Lets a question through, or says at once why not. After each pause one caller is told to probe first.
-    pub(crate) fn admit(&self) -> Admission<'_> {
-        let now = self.clock.now().instant;
+    pub(crate) fn admit(&self, now: Instant) -> Admission<'_> {
         let mut state = self.lock();
         let is_probing = state.is_probing(now, self.timeout);
         match &state.open {
@@ -83,8 +81,7 @@ impl Breaker {
     }
 
     /// Whether a question would be refused now, without taking part.
-    pub(crate) fn refuses(&self) -> Option<IssuerError> {
-        let now = self.clock.now().instant;
+    pub(crate) fn refuses(&self, now: Instant) -> Option<IssuerError> {
         let state = self.lock();
         let is_probing = state.is_probing(now, self.timeout);
         state.open.as_ref().filter(|open| now < open.until || is_probing).map(|open| open.error.clone())
@@ -95,8 +92,7 @@ impl Breaker {
     }
 
     /// What a probe has found out: `None` for an answer, whatever is wrong with it.
-    pub(crate) fn settle(&self, _probe: Probe, failure: Option<&IssuerError>) {
-        let now = self.clock.now().instant;
+    pub(crate) fn settle(&self, _probe: Probe, failure: Option<&IssuerError>, now: Instant) {
         let mut state = self.lock();
         let Some(error) = failure.filter(|error| !error.is_an_answer()) else {
             *state = State { cleared_at: Some(now), ..State::default() };
@@ -156,11 +152,173 @@ impl State {
 
 impl Admitted<'_> {
     /// Takes in how the question has ended. A suspicion is looked into by the probe that comes back.
-    pub(crate) fn record(self, failure: Option<&IssuerError>) -> Option<Probe> {
-        let now = self.breaker.clock.now().instant;
+    pub(crate) fn record(self, failure: Option<&IssuerError>, now: Instant) -> Option<Probe> {
         let took = now.saturating_duration_since(self.at);
         // Time that was spent in our own queue says nothing of the issuer.
         let is_ours = matches!(failure, Some(IssuerError::TimedOut)) && took < self.breaker.timeout / 2;
         if is_ours { None } else { self.breaker.record(failure, now) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(5);
+    const MOMENT: Duration = Duration::from_nanos(1);
+
+    struct World {
+        now: Cell<Instant>,
+        breaker: Breaker,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self { now: Cell::new(Instant::now()), breaker: Breaker::new(TIMEOUT) }
+        }
+
+        fn advance(&self, time: Duration) {
+            self.now.set(self.now.get() + time);
+        }
+
+        fn admit(&self) -> Admission<'_> {
+            self.breaker.admit(self.now.get())
+        }
+
+        fn refuses(&self) -> bool {
+            self.breaker.refuses(self.now.get()).is_some()
+        }
+
+        fn settle(&self, probe: Probe, failure: Option<&IssuerError>) {
+            self.breaker.settle(probe, failure, self.now.get());
+        }
+
+        fn failed(&self, error: &IssuerError) -> Option<Probe> {
+            let Admission::Go(admitted) = self.admit() else { panic!("it is open") };
+            admitted.record(Some(error), self.now.get())
+        }
+
+        /// Fails until a probe is asked for, and lets it fail as well.
+        fn open(&self) {
+            let probe = (0..5).find_map(|_| self.failed(&failure()));
+            self.settle(probe.expect("the fifth is suspicious"), Some(&failure()));
+        }
+
+        fn is_refused(&self) -> bool {
+            matches!(self.admit(), Admission::Refused(_))
+        }
+    }
+
+    fn failure() -> IssuerError {
+        IssuerError::Status { status: 500, retry_after: None }
+    }
+
+    fn patience(seconds: u64) -> IssuerError {
+        IssuerError::Throttled { retry_after: Some(Duration::from_secs(seconds)) }
+    }
+
+    #[test]
+    fn four_failures_are_nothing_and_the_fifth_is_looked_into() {
+        let world = World::new();
+        for _ in 0..4 {
+            assert!(world.failed(&failure()).is_none());
+        }
+        let Admission::Go(answered) = world.admit() else { panic!("it is open") };
+        assert!(answered.record(None, world.now.get()).is_none());
+        for _ in 0..4 {
+            assert!(world.failed(&failure()).is_none(), "an answer begins anew");
+        }
+        let probe = world.failed(&failure()).expect("the fifth in a row");
+        assert!(world.failed(&failure()).is_none(), "one probe at a time");
+        assert!(!world.breaker.is_open(), "failures of callers' tokens open nothing");
+        world.settle(probe, None);
+        assert!(!world.breaker.is_open());
+        assert!((0..9).all(|_| world.failed(&failure()).is_none()), "cleared a moment ago");
+        world.advance(CLEARED_FOR);
+        assert!(world.failed(&failure()).is_some());
+    }
+
+    #[test]
+    fn while_it_is_open_one_caller_probes_after_each_pause() {
+        let world = World::new();
+        world.open();
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..5 {
+            assert!(world.is_refused() && world.refuses());
+            world.advance(pause - MOMENT);
+            assert!(world.is_refused() && world.refuses(), "{pause:?}");
+            world.advance(MOMENT);
+            assert!(!world.refuses(), "the pause is over");
+            let Admission::Probe(probe) = world.admit() else { panic!("nobody probes") };
+            assert!(world.is_refused() && world.refuses(), "the others wait for the probe");
+            world.settle(probe, Some(&failure()));
+            assert!(world.breaker.is_open());
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        world.advance(LONGEST_PAUSE);
+        let Admission::Probe(probe) = world.admit() else { panic!("nobody probes") };
+        world.settle(probe, Some(&IssuerError::Unusable { problem: "odd" }));
+        assert!(!world.breaker.is_open(), "an answer, whatever is wrong with it");
+    }
+
+    #[test]
+    fn a_probe_that_was_lost_is_followed_by_another() {
+        let world = World::new();
+        world.open();
+        world.advance(FIRST_PAUSE);
+        let Admission::Probe(_lost) = world.admit() else { panic!("nobody probes") };
+        world.advance(TIMEOUT - MOMENT);
+        assert!(world.is_refused());
+        world.advance(MOMENT * 2);
+        assert!(matches!(world.admit(), Admission::Probe(_)));
+    }
+
+    #[test]
+    fn patience_is_given_at_once_and_doubted_for_a_minute_after_a_probe_had_an_answer() {
+        let world = World::new();
+        assert!(world.failed(&patience(7)).is_none());
+        assert!(world.breaker.is_open());
+        world.advance(Duration::from_secs(7) - MOMENT);
+        assert!(world.is_refused());
+        world.advance(MOMENT);
+        let Admission::Probe(probe) = world.admit() else { panic!("nobody probes") };
+        world.settle(probe, None);
+        world.advance(CLEARED_FOR);
+        let probe = world.failed(&patience(7)).expect("it may concern one token alone");
+        assert!(!world.breaker.is_open());
+        world.settle(probe, Some(&patience(3600)));
+        assert!(world.is_refused(), "our own token was told the same");
+        world.advance(LONGEST_RETRY_AFTER);
+        let Admission::Probe(probe) = world.admit() else { panic!("ten seconds at the most") };
+        world.settle(probe, None);
+        world.advance(DOUBTED_FOR);
+        assert!(world.failed(&patience(1)).is_none() && world.breaker.is_open(), "long ago");
+    }
+
+    #[test]
+    fn a_503_with_patience_is_looked_into_at_once_and_opens_nothing_by_itself() {
+        let world = World::new();
+        let asks = IssuerError::Status { status: 503, retry_after: Some(Duration::from_secs(9)) };
+        assert!(world.failed(&asks).is_some());
+        assert!(!world.breaker.is_open());
+    }
+
+    #[test]
+    fn our_own_troubles_count_for_nothing() {
+        let world = World::new();
+        for error in [IssuerError::Overloaded, IssuerError::Lost] {
+            assert!((0..9).all(|_| world.failed(&error).is_none()));
+        }
+        // A time-out soon after the question was let through: its time went by in our own queue.
+        assert!((0..9).all(|_| world.failed(&IssuerError::TimedOut).is_none()));
+        let took = |time: Duration| {
+            let Admission::Go(admitted) = world.admit() else { panic!("it is open") };
+            world.advance(time);
+            admitted.record(Some(&IssuerError::TimedOut), world.now.get()).is_some()
+        };
+        assert!(!(0..9).any(|_| took(TIMEOUT / 2 - MOMENT)));
+        assert!((0..9).any(|_| took(TIMEOUT / 2)));
     }
 }

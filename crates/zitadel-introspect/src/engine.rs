@@ -88,7 +88,7 @@ impl Recipe {
                 credentials: Mutex::new(Arc::new(auth.credentials(self.is_single_use))),
                 project: self.project.clone().or(self.local_project.clone()),
                 turns: Turns::new(),
-                breaker: Breaker::new(timeout, clock.clone()),
+                breaker: Breaker::new(timeout),
                 clock,
                 timeout,
             })

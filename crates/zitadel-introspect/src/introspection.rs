@@ -61,12 +61,12 @@ impl Introspection {
         mark: impl Fn(),
     ) -> Result<Verdict, IssuerError> {
         // Before the queue: whoever would be refused behind it need not wait in it.
-        if let Some(error) = self.breaker.refuses() {
+        if let Some(error) = self.breaker.refuses(self.now()) {
             return Err(error);
         }
         let _turn = in_time(deadline, self.turns.take()).await?;
         let admitted = loop {
-            match self.breaker.admit() {
+            match self.breaker.admit(self.now()) {
                 Admission::Go(admitted) => break admitted,
                 Admission::Refused(error) => return Err(error),
                 Admission::Probe(probe) => in_time(deadline, self.probe(probe)).await?,
@@ -74,7 +74,7 @@ impl Introspection {
         };
         let credentials = self.credentials();
         let answer = in_time(deadline, self.exchange(&credentials, token, mark)).await;
-        if let Some(probe) = admitted.record(answer.as_ref().err()) {
+        if let Some(probe) = admitted.record(answer.as_ref().err(), self.now()) {
             let _ = in_time(deadline, self.probe(probe)).await;
         }
         answer
@@ -92,6 +92,10 @@ impl Introspection {
         *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(credentials);
     }
 
+    fn now(&self) -> std::time::Instant {
+        self.clock.now().instant
+    }
+
     fn credentials(&self) -> Arc<Credentials> {
         Arc::clone(&self.credentials.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -102,7 +106,7 @@ impl Introspection {
         let probing = tokio::spawn(async move {
             let asked = this.try_credentials(&this.credentials()).await;
             let failure = asked.err().filter(|error| !error.is_an_answer());
-            this.breaker.settle(probe, failure.as_ref());
+            this.breaker.settle(probe, failure.as_ref(), this.now());
             failure.map_or(Ok(()), Err)
         });
         probing.await.unwrap_or(Err(IssuerError::Lost))
