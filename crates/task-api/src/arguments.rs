@@ -163,33 +163,25 @@ fn explain(error: &clap::Error) -> String {
     let argument = text(ContextKind::InvalidArg);
     match error.kind() {
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            let mut line = format!("invalid value for {}", argument.unwrap_or_default());
-            if let Some(possible) = text(ContextKind::ValidValue) {
-                line += &format!(" (possible: {possible})");
-            }
-            if let Some(cause) = std::error::Error::source(error) {
-                line += &format!(": {cause}");
-            }
-            if line.contains("--port") {
-                line += "; Kubernetes sets TASK_API_PORT for a service of the name task-api unless `enableServiceLinks` \
-                    is false";
-            }
-            line
+            let argument = argument.unwrap_or_default();
+            let possible = text(ContextKind::ValidValue).map(|possible| format!(" (possible: {possible})"));
+            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+            // The commonest way in which a port becomes no number.
+            let hint = argument.contains("--port").then_some(
+                "; Kubernetes sets TASK_API_PORT for a service of the name task-api unless `enableServiceLinks` is false",
+            );
+            let (possible, cause) = (possible.unwrap_or_default(), cause.unwrap_or_default());
+            format!("invalid value for {argument}{possible}{cause}{}", hint.unwrap_or_default())
         }
         ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand | ErrorKind::TooManyValues => {
             let is_flag = |text: &String| {
                 let is_letter = |c: char| c.is_ascii_lowercase() || c == '-';
                 text.len() <= 48 && text.starts_with("--") && text.chars().all(is_letter)
             };
-            let mut line = match argument.filter(is_flag) {
-                Some(flag) => format!("unexpected argument {flag}"),
-                None => "unexpected argument (not shown: it may be a part of a value that needs quotes)"
-                    .to_owned(),
-            };
-            if let Some(similar) = text(ContextKind::SuggestedArg) {
-                line += &format!("; did you mean {similar}?");
-            }
-            line
+            let hidden = || "(not shown: it may be a part of a value that needs quotes)".to_owned();
+            let argument = argument.filter(is_flag).unwrap_or_else(hidden);
+            let similar = text(ContextKind::SuggestedArg).map(|similar| format!("; did you mean {similar}?"));
+            format!("unexpected argument {argument}{}", similar.unwrap_or_default())
         }
         _ => {
             let text = error.render().to_string();

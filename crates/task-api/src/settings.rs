@@ -48,7 +48,7 @@ settings! {
     domain: String,
 
     /// The key.json of the API application, downloaded from ZITADEL's Console; a file, or a pipe such as /dev/stdin. Or
-    /// give its text, plain or in Base64, in the variable TASK_API_KEY_JSON
+    /// give its text, plain or in Base64, in the variable `TASK_API_KEY_JSON`
     #[arg(long, value_name = "FILE", env = "TASK_API_KEY", hide_env_values = true, global = true)]
     #[arg(help_heading = "ZITADEL")]
     key: PathBuf,

@@ -121,17 +121,7 @@ async fn prepare(arguments: &Arguments, serves: Serves) -> Result<Started, Start
     let demo = if arguments.demo { Some(Demo::start().await?) } else { None };
     let verifier = match &demo {
         Some(demo) => demo.verifier(settings)?,
-        None => {
-            let auth = verifier::client_auth(settings);
-            // Both are told where both are missing.
-            let issuer = match (settings.domain(), &auth) {
-                (Err(domain), Err(key)) => {
-                    return Err(format!("{domain}; {key}; or try --demo, which needs neither").into());
-                }
-                _ => verifier::issuer(settings)?,
-            };
-            verifier::verifier(settings, issuer, auth?)?
-        }
+        None => own_verifier(settings)?,
     };
     let listener = listen(settings.address(), "--port", "--port or --bind")?;
     let grpc = grpc_address(settings, serves, demo.is_some())?;
@@ -158,6 +148,14 @@ pub(crate) fn options(settings: &Settings) -> Result<Options, StartError> {
     let origins = settings.cors_origin.iter().flatten();
     let cors_origins = origins.map(|origin| cors_origin(origin)).collect::<Result<_, _>>()?;
     Ok(Options { add_fresh_within: settings.add_fresh_within.map(|Time(time)| time), cors_origins })
+}
+
+fn own_verifier(settings: &Settings) -> Result<Verifier, StartError> {
+    let auth = verifier::client_auth(settings);
+    if let (Err(domain), Err(key)) = (settings.domain(), &auth) {
+        return Err(format!("{domain}; {key}; or try --demo, which needs neither").into());
+    }
+    Ok(verifier::verifier(settings, verifier::issuer(settings)?, auth?)?)
 }
 
 /// An origin as a browser sends it, which is compared to the letter.

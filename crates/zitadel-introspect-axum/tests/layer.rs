@@ -82,6 +82,7 @@ async fn the_layer_goes_around_any_service() {
     .await;
 }
 
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 async fn expect<S, B>(service: S)
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,

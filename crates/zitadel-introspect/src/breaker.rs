@@ -161,6 +161,7 @@ impl Admitted<'_> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unchecked_time_subtraction, reason = "a test may panic")]
 mod tests {
     use std::cell::Cell;
 

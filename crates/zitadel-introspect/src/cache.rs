@@ -30,6 +30,8 @@ pub(crate) struct Held {
     pub(crate) asked_at: Instant,
     /// Made by reading the token ourselves: it says nothing about revocation.
     pub(crate) is_local: bool,
+    /// The token is a JWT: it could be read locally.
+    pub(crate) is_jwt: bool,
     pub(crate) claims: Claims,
     /// Up to when questions because of a denial are paid for.
     denials_paid_until: Mutex<Option<Instant>>,
@@ -111,9 +113,10 @@ impl From<InvalidToken> for Refused {
 }
 
 impl Held {
+    /// An answer of the issuer about an opaque token, or about one of which that does not matter.
     pub(crate) fn new(claims: Claims, asked_at: Instant, is_local: bool) -> Self {
         let (denials_paid_until, renewing) = (Mutex::new(None), AtomicBool::new(false));
-        Self { asked_at, is_local, claims, denials_paid_until, renewing }
+        Self { asked_at, is_local, is_jwt: is_local, claims, denials_paid_until, renewing }
     }
 
     pub(crate) fn age(&self, now: Instant) -> Duration {
@@ -263,20 +266,27 @@ impl Cache {
             self.bad.remove(&key);
             self.good.insert(key, Arc::clone(held));
         }
-        if self.was_evicted_since(held.asked_at) {
-            self.good.remove(&key); // an eviction ran between the look and the insertion
+        if self.was_evicted_since(held.asked_at) || (held.is_local && self.is_distrusted(&key)) {
+            self.good.remove(&key); // an eviction or the issuer's word came between the look and the insertion
         }
     }
 
     pub(crate) fn keep_bad(&self, key: Key, refused: Refused, asked_at: Instant) {
         self.good.remove(&key);
-        self.bad.insert(key, Bad { refused, asked_at });
+        if !self.was_evicted_since(asked_at) {
+            self.bad.insert(key, Bad { refused, asked_at });
+        }
+        if self.was_evicted_since(asked_at) {
+            self.bad.remove(&key); // an eviction ran between the look and the insertion
+        }
     }
 
-    /// `end` is the token's own, in Unix seconds.
-    pub(crate) fn forget(&self, key: &Key, end: i64, now: Instant) {
+    /// `end` is that of a JWT, in Unix seconds.
+    pub(crate) fn forget(&self, key: &Key, end: Option<i64>, now: Instant) {
         self.mark_evicted(now);
-        self.distrust(*key, end);
+        if let Some(end) = end {
+            self.distrust(*key, end);
+        }
         self.good.remove(key);
         self.bad.remove(key);
     }
@@ -286,7 +296,7 @@ impl Cache {
         self.mark_evicted(now);
         self.good.retain(|key, held| {
             let stays = !held.may_be_of(what);
-            if !stays {
+            if !stays && held.is_jwt {
                 self.distrust(*key, held.claims.end());
             }
             stays
@@ -296,7 +306,9 @@ impl Cache {
     pub(crate) fn clear(&self, now: Instant) {
         self.mark_evicted(now);
         self.good.retain(|key, held| {
-            self.distrust(*key, held.claims.end());
+            if held.is_jwt {
+                self.distrust(*key, held.claims.end());
+            }
             false
         });
         self.bad.clear();
@@ -398,6 +410,7 @@ impl Hasher for DigestHasher {
 }
 
 #[cfg(test)]
+#[expect(clippy::unchecked_time_subtraction, reason = "a test may panic")]
 mod tests {
     use serde_json::json;
 

@@ -112,6 +112,8 @@ impl Claims {
     ) -> Result<Self, Broken> {
         let mut claims = Self::read(members)?;
         claims.roles = claims.project_roles(project.as_str()).cloned().unwrap_or_default();
+        // ZITADEL puts no scope into a JWT; one that is there was set by an action, and is not its word.
+        claims.scope = None;
         claims.document = document.into();
         Ok(claims)
     }
@@ -146,7 +148,8 @@ impl Claims {
             phone_number_verified: flag("phone_number_verified")?,
             methods: list("amr")?,
             groups: list("groups")?,
-            is_bound: members.get("cnf")?.is_some(),
+            is_bound: members.get("cnf")?.is_some()
+                || members.get("token_type")?.is_some_and(|kind| !kind.get().starts_with('"')),
         })
     }
 

@@ -35,10 +35,12 @@ impl<T> PerProcess<T> {
         Self { process: process::id(), value, next: OnceLock::new() }
     }
 
-    /// The newest value, which is the parent's in a child that has not asked for its own yet. Costs no system call.
+    /// The value of this process, if it has one. A child of `fork` does not touch its parent's: a lock in it may be held
+    /// by a thread that the child does not have.
     #[inline]
-    pub(crate) fn newest(&self) -> &T {
-        &self.last().value
+    pub(crate) fn made(&self) -> Option<&T> {
+        let last = self.last();
+        (last.process == process::id()).then_some(&last.value)
     }
 
     /// The value of this process, made if it has none.

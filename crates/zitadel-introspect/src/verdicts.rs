@@ -164,8 +164,10 @@ impl Verdicts {
                 // The question of another may have been answered since this caller looked.
                 let known = self.cache.held(&key).filter(|held| self.serves(held, None, self.clock.now()));
                 match known.filter(|held| not_before.is_none() && !held.is_local) {
-                    Some(held) => self.answer(key, takeoff, &held),
-                    None => self.fly(token.clone(), key, takeoff),
+                    Some(held) if !self.cache.was_evicted_since(held.asked_at) => {
+                        self.answer(key, takeoff, &held);
+                    }
+                    _ => self.fly(token.clone(), key, takeoff),
                 }
                 waiting.await
             }
@@ -227,7 +229,7 @@ impl Verdicts {
 
     /// Forgets the verdict on one token.
     pub(crate) fn evict_token(&self, token: &AccessToken) {
-        let end = Jwt::of(token).map_or(i64::MAX, |jwt| jwt.end());
+        let end = Jwt::of(token).map(|jwt| jwt.end());
         self.cache.forget(&Cache::key(token), end, self.clock.now().instant);
     }
 
@@ -337,7 +339,8 @@ impl Verdicts {
                 }
                 Ok(Found::Good(held))
             }
-            Ok(Reading::Unreadable(_)) if self.introspection.is_some() => return None,
+            // Also where the keys cannot be had: the issuer may be asked all the same.
+            Ok(Reading::Unreadable(_)) | Err(_) if self.introspection.is_some() => return None,
             Ok(Reading::Unreadable(reason)) => {
                 local.tell_unreadable(reason);
                 Ok(Found::Bad(reason.into()))
@@ -354,8 +357,9 @@ impl Verdicts {
         let (Some(local), Some(jwt)) = (&self.local, Jwt::of(token)) else { return };
         match local.read(&jwt, self.clock.now()).await {
             Ok(Reading::Valid(claims)) => self.cache.distrust(key, claims.end()),
-            Ok(Reading::Refused(_) | Reading::Unreadable(_)) => {}
-            Err(_) => self.cache.distrust(key, jwt.end()),
+            // The keys cannot be had: only a token that was good is known to be none that was made up.
+            Err(_) if self.cache.newest(&key).is_some() => self.cache.distrust(key, jwt.end()),
+            _ => {}
         }
     }
 
@@ -462,7 +466,9 @@ impl Verdicts {
         Ok(match checked.and_then(|()| claims.check_times(now.wall())) {
             Ok(()) => {
                 let asked_at = sent_at.get().copied().unwrap_or(now.instant);
-                Found::Good(Arc::new(Held::new(*claims, asked_at, false)))
+                let mut held = Held::new(*claims, asked_at, false);
+                held.is_jwt = self.local.is_some() && Jwt::of(token).is_some();
+                Found::Good(Arc::new(held))
             }
             Err(reason) => Found::Bad(Refused::of(&claims, reason)),
         })

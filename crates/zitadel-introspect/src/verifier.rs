@@ -494,11 +494,11 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// For what needs neither thread nor connection.
+    /// The engine, if this process has one already.
     #[inline]
     fn verdicts(&self) -> Option<&Arc<Verdicts>> {
         match self {
-            Self::Issuer(engines) => Some(engines.newest()),
+            Self::Issuer(engines) => engines.made(),
             #[cfg(feature = "test-util")]
             Self::Scripted(_) => None,
         }

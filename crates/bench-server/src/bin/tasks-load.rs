@@ -13,6 +13,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use task_api::{
     limits::Limits,
+    options::Options,
     routes::{self, AppState},
     serve::{self, Speaks},
     store::{self, Kept, NewTask, Store, StoreError},
@@ -69,8 +70,9 @@ fn serve_on(url: Option<String>) -> Result<SocketAddr, Failure> {
             let verifier = TestTokens::new().caller("admin", TestCaller::new("1").role("admin")).verifier();
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             sender.send(listener.local_addr().expect("an address")).expect("somebody who waits");
-            let router = routes::router(AppState::new(verifier, store), &Limits::default());
-            serve::serve(listener, router, Speaks::Http, std::future::pending()).await;
+            let limits = Limits::default();
+            let router = routes::router(AppState::new(verifier, store), &limits, &Options::default());
+            serve::serve(listener, router, Speaks::Http, limits, std::future::pending()).await;
         });
     });
     Ok(address.recv()?)

@@ -167,7 +167,7 @@ async fn a_key_file_that_others_can_read_is_a_warning() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_of_ones_own_authority() {
-    let tls = crate::tls::Tls::start().await;
+    let tls = crate::tls::Tls::start();
     let world = World::new(Some(&tls.origin)).await;
     tls.pass_on_to(world.issuer.address());
     let pem = world.file("root.pem");

@@ -19,7 +19,7 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    pub(crate) async fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let key = rustls::pki_types::PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Builder, CACHE_TTL};
-use crate::{client_auth::ClientAuth, config_error::ConfigError};
+use crate::{client_auth::ClientAuth, config_error::ConfigError, echo};
 
 const TIMEOUT_CEILING: Duration = Duration::from_secs(10);
 const CACHE_TTL_CEILING: Duration = Duration::from_secs(3600);
@@ -53,10 +53,10 @@ impl Builder {
             && project != local
         {
             let problem = format!(
-                "names the project {:?}, and `verify_jwts_locally_without_revocation` the project {:?}: the format of a \
+                "names the project {}, and `verify_jwts_locally_without_revocation` the project {}: the format of a \
                 token would choose whose roles count",
-                project.as_str(),
-                local.as_str()
+                echo::value(project.as_str()),
+                echo::value(local.as_str())
             );
             return Err(ConfigError::invalid(
                 "project",

@@ -90,7 +90,9 @@ impl Builder {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             let invalid = || {
-                let problem = format!("{} cannot be set", echo::value(name));
+                let is_name = HeaderName::try_from(name).is_ok();
+                let shown = if is_name { echo::value(name) } else { "a header".to_owned() };
+                let problem = format!("{shown} cannot be set");
                 let remedy = "give a header name and a printable value that this library does not set itself";
                 ConfigError::invalid("header", problem, remedy)
             };
