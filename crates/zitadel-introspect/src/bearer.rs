@@ -138,6 +138,7 @@ mod tests {
             "Bearer, abc",
             "Bearer \tabc",
             "Bearer \"abc\"",
+            "Bearer/abc",
         ] {
             assert!(matches!(reason(field), Reason::MalformedToken), "{field:?}");
         }
@@ -153,6 +154,9 @@ mod tests {
     #[test]
     fn a_token_of_the_limit_passes_and_one_byte_more_does_not() {
         let field = |length| [b"Bearer ".as_slice(), &vec![b'a'; length]].concat();
+        assert_eq!(MAX_TOKEN_BYTES, 16_384);
+        assert!(AccessToken::from_text(&"a".repeat(MAX_TOKEN_BYTES)).is_ok());
+        assert!(AccessToken::from_text(&"a".repeat(MAX_TOKEN_BYTES + 1)).is_err());
         assert_eq!(read(&field(MAX_TOKEN_BYTES)).unwrap().len(), MAX_TOKEN_BYTES);
         assert!(matches!(read(&field(MAX_TOKEN_BYTES + 1)), Err(Reason::TokenTooLong)));
     }

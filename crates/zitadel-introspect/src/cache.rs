@@ -511,4 +511,37 @@ mod tests {
         cache.keep_bad(key("long"), long, then);
         assert!(cache.bad.weight() <= 100 * BAD_BYTES as u64);
     }
+
+    #[test]
+    fn a_sweep_gives_back_what_is_over_and_nothing_else() {
+        let millis = Arc::new(std::sync::atomic::AtomicI64::new(0));
+        let clock = crate::clock::Clock::ahead(Arc::clone(&millis));
+        let start = clock.now();
+        let stale_for = SECOND * 30;
+        let cache = cache();
+        let with_end = |end: i64| {
+            let document = json!({"active": true, "sub": "1", "exp": end}).to_string();
+            Arc::new(Held::new(
+                Claims::from_introspection(document, None).unwrap().unwrap(),
+                start.instant,
+                false,
+            ))
+        };
+        cache.keep(key("endless"), &held(start.instant, false));
+        cache.keep(key("short"), &with_end(start.wall() + 20));
+        cache.keep_bad(key("bad"), InvalidToken::Inactive.into(), start.instant);
+        cache.distrust(key("distrusted"), start.wall() + 20);
+        let left = |seconds: i64| {
+            millis.store(seconds * 1000, Ordering::SeqCst);
+            cache.sweep(clock.now(), stale_for);
+            (cache.len(), cache.distrusted.len())
+        };
+        assert_eq!(left(0), ((2, 1), 1));
+        assert_eq!(left(4), ((2, 1), 1));
+        assert_eq!(left(5), ((2, 0), 1));
+        assert_eq!(left(18), ((2, 0), 1));
+        assert_eq!(left(21), ((1, 0), 0));
+        assert_eq!(left(60 + 30 + 59), ((1, 0), 0));
+        assert_eq!(left(60 + 30 + 60), ((0, 0), 0));
+    }
 }

@@ -131,3 +131,20 @@ fn new_flight() -> (Flight, Takeoff) {
     let sent_at = SentAt::default();
     (Flight { sent_at: Arc::clone(&sent_at), outcome }, Takeoff { sent_at, found })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{bearer::AccessToken, cache::Cache};
+
+    #[tokio::test]
+    async fn a_flight_that_crashed_is_told_and_flown_anew() {
+        let flights = Flights::default();
+        let key = Cache::key(&AccessToken::from_text("token").unwrap());
+        let Joined::First(waiting, takeoff) = flights.join(key, None) else { panic!("there is none yet") };
+        drop(takeoff);
+        flights.crash(&key);
+        assert!(matches!(waiting.await, Err(IssuerError::Lost)));
+        assert!(matches!(flights.join(key, None), Joined::First(..)));
+    }
+}

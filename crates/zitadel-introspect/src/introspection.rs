@@ -146,7 +146,8 @@ impl Introspection {
             request = request.header(AUTHORIZATION, value);
         }
         let response = request.send().await.map_err(send_error)?;
-        if matches!(response.status(), StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED) {
+        let status = response.status();
+        if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
             return refusal(response).await.map(Verdict::Refused);
         }
         self.read(self.http.read_json(response, JSON).await?)
@@ -171,7 +172,7 @@ async fn in_time<T>(
     time::timeout_at(deadline, work).await.unwrap_or(Err(IssuerError::TimedOut))
 }
 
-/// Reads a 400 or 401: does the issuer refuse the token, or us, or something else? ZITADEL answers 400
+/// Reads an error of the class 4xx: does the issuer refuse the token, or us, or something else? ZITADEL answers 400
 /// `unauthorized_client` for a client that it does not accept; RFC 6749 says 401 `invalid_client`.
 async fn refusal(response: Response) -> Result<InvalidToken, IssuerError> {
     #[derive(Deserialize)]
@@ -187,7 +188,7 @@ async fn refusal(response: Response) -> Result<InvalidToken, IssuerError> {
         // About the token (RFC 7009 section 2.2.1), whatever the status.
         Ok("unsupported_token_type") => Ok(InvalidToken::Unsupported),
         // With 401 this may be about us.
-        Ok("invalid_token") if status == StatusCode::BAD_REQUEST => Ok(InvalidToken::Inactive),
+        Ok("invalid_token") if status != StatusCode::UNAUTHORIZED => Ok(InvalidToken::Inactive),
         Ok("unauthorized_client" | "invalid_client") => {
             Err(IssuerError::Refused { error: read.unwrap_or_default() })
         }

@@ -313,6 +313,30 @@ mod tests {
     }
 
     #[test]
+    fn the_strictest_age_counts() {
+        let within = |seconds| Requirement::any_caller().fresh_within(Duration::from_secs(seconds));
+        let none = Requirement::any_caller();
+        for (requirement, seconds) in [
+            (none.clone(), None),
+            (none.clone().and(none.clone()), None),
+            (within(5), Some(5)),
+            (within(5).fresh_within(Duration::from_secs(9)), Some(5)),
+            (within(9).and(within(5)), Some(5)),
+            (within(5).or(within(9)), Some(5)),
+            (none.clone().or(within(7)), Some(7)),
+            (within(7).and(none), Some(7)),
+        ] {
+            assert_eq!(requirement.max_age(), seconds.map(Duration::from_secs), "{requirement:?}");
+        }
+    }
+
+    #[test]
+    fn one_alternative_is_named_as_if_it_stood_alone() {
+        let reason = Requirement::any_role(["boss"]).check(&claims()).unwrap_err();
+        assert!(matches!(reason, Reason::MissingRole { .. }), "{reason:?}");
+    }
+
+    #[test]
     fn no_alternatives_let_nobody_in() {
         assert!(missing(&Requirement::any_role(Vec::<Role>::new())).is_some());
     }

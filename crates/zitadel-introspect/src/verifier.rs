@@ -527,3 +527,28 @@ impl Source {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ClientAuth, cache::Cache};
+
+    #[tokio::test]
+    async fn what_another_was_answered_meanwhile_is_not_asked_again() {
+        let issuer = zitadel_introspect_testkit::Issuer::start().await;
+        let api = issuer.project("tasks").api("api");
+        let token = issuer.service_user("user").pat();
+        let auth = ClientAuth::key_json(&api.key_json()).unwrap();
+        let verifier = Verifier::builder(Issuer::parse(&issuer.url()).unwrap(), auth).build().unwrap();
+        let field = format!("Bearer {}", &*token);
+        verifier.authorize([field.as_bytes()], &Requirement::any_caller()).await.unwrap();
+        let verdicts = verifier.0.source.asking().unwrap().unwrap();
+        let token = AccessToken::from_text(&token).unwrap();
+        for _ in 0..2 {
+            // As a caller does who looked before the verdict was there.
+            let found = verdicts.ask(&token, Cache::key(&token), None).await;
+            assert!(matches!(found, Ok(Found::Good(_))), "{found:?}");
+        }
+        assert_eq!(issuer.introspections(), 1);
+    }
+}

@@ -245,6 +245,52 @@ fn every_other_claim_is_reachable_as_json_and_in_a_type_of_ones_own() {
 }
 
 #[test]
+fn the_rarer_claims_are_told_apart() {
+    let claims = active(&json!({
+        "auth_time": 1, "updated_at": 2, "groups": ["a", "b"], "act": {"sub": "7"}, "email_verified": false,
+        "exp": 9,
+    }))
+    .unwrap()
+    .unwrap();
+    let at = |seconds| Some(UNIX_EPOCH + Duration::from_secs(seconds));
+    assert_eq!((claims.authenticated_at(), claims.updated_at(), claims.end()), (at(1), at(2), 9));
+    assert_eq!(claims.groups(), ["a", "b"]);
+    assert_eq!(claims.actor_subject().as_deref(), Some("7"));
+    assert!(!claims.is_email_verified() && !claims.is_phone_number_verified());
+    let text = active(&json!({"email_verified": "false", "exp": -1})).unwrap().unwrap();
+    assert!(!text.is_email_verified());
+    assert_eq!(text.expires_at(), UNIX_EPOCH.checked_sub(Duration::from_secs(1)));
+    let silent = active(&json!({"exp": i64::MAX})).unwrap().unwrap();
+    assert_eq!(silent.end(), i64::MAX);
+    assert_eq!(silent.actor_subject(), None);
+    assert_eq!(active(&json!({})).unwrap().unwrap().end(), i64::MAX);
+}
+
+#[test]
+fn an_organization_may_be_found_in_the_users_own_and_in_any_role() {
+    let claims = active(&json!({
+        "urn:zitadel:iam:user:resourceowner:id": "1",
+        ROLES: {"admin": {"2": "two.example"}},
+        "urn:zitadel:iam:org:project:7:roles": {"viewer": {"3": "three.example"}},
+    }))
+    .unwrap()
+    .unwrap();
+    let found: Vec<_> =
+        ["1", "2", "3", "4"].into_iter().filter(|id| claims.may_be_of_organization(id)).collect();
+    assert_eq!(found, ["1", "2", "3"]);
+    assert!(active(&json!({})).unwrap().unwrap().may_be_of_organization("4"), "not known");
+}
+
+#[test]
+fn the_time_that_is_left_is_that_up_to_the_end() {
+    let now = crate::clock::Clock::default().now();
+    let left = |exp: i64| active(&json!({"exp": exp})).unwrap().unwrap().time_left(now).unwrap().as_secs();
+    assert!((99..=100).contains(&left(now.wall() + 100)));
+    assert_eq!(left(now.wall() - 100), 0);
+    assert_eq!(active(&json!({})).unwrap().unwrap().time_left(now), None);
+}
+
+#[test]
 fn a_deep_document_neither_crashes_nor_fails() {
     let deep = format!("{}{}", "[".repeat(400_000), "]".repeat(400_000));
     let claims = read(&format!("{{\"active\":true,\"own\":{deep}}}")).unwrap().unwrap();

@@ -229,9 +229,12 @@ async fn a_token_bound_to_a_key_is_refused_and_the_refusal_is_held() {
 
 #[tokio::test]
 async fn an_error_about_the_token_is_a_refusal_of_that_token_and_held() {
-    for (status_code, error) in
-        [(400, "unsupported_token_type"), (401, "unsupported_token_type"), (400, "invalid_token")]
-    {
+    for (status_code, error) in [
+        (400, "unsupported_token_type"),
+        (401, "unsupported_token_type"),
+        (422, "unsupported_token_type"),
+        (400, "invalid_token"),
+    ] {
         let world = World::new().await;
         let verifier = world.verifier();
         let body = format!(r#"{{"error":"{error}"}}"#);

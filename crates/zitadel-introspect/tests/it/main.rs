@@ -8,6 +8,7 @@ mod claims;
 mod configuration;
 mod connection;
 mod discovery;
+mod edges;
 mod faults;
 mod flight;
 mod fork;
