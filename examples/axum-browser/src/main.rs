@@ -99,7 +99,7 @@ async fn changes(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Rejection> {
     let token = token_of_subprotocol(&headers).map(|token| format!("Bearer {token}"));
-    let fields = token.as_ref().map(|field| field.as_bytes());
+    let fields = token.as_ref().map(String::as_bytes);
     let caller = verifier.authorize(fields, &Requirement::any_caller()).await?;
     // The token is not repeated in the answer.
     Ok(upgrade.protocols(["bearer"]).on_upgrade(|socket| tell(socket, caller)))
