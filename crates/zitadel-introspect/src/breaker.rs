@@ -1,7 +1,7 @@
 //! Stops asking an issuer that fails, and notices when it is back.
 //!
-//! Failures of questions about callers' tokens raise a suspicion and decide nothing: an issuer may fail on one token
-//! alone. A probe with a token of our own confirms the suspicion, and only probes close the breaker again. So no caller
+//! Failures of questions about callers' tokens, and demands for patience, raise a suspicion and decide nothing: they may
+//! concern one token alone. A probe with a token of our own confirms the suspicion, and only probes close the breaker again. So no caller
 //! can open it or keep it open. What the time is, the caller of each function says.
 
 use std::{
@@ -20,9 +20,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// A suspicion that a probe has cleared is not looked into again within this time.
 const CLEARED_FOR: Duration = Duration::from_secs(1);
-/// After a probe had a good answer, a demand for patience within this time is looked into first: it may concern one
-/// token alone.
-const DOUBTED_FOR: Duration = Duration::from_secs(60);
 
 pub(crate) struct Breaker {
     state: Mutex<State>,
@@ -116,15 +113,9 @@ impl Breaker {
             return None;
         }
         state.failures = state.failures.saturating_add(1);
-        let asks_for_patience = error.retry_after().is_some();
-        let was_cleared =
-            |within| state.cleared_at.is_some_and(|at| now.saturating_duration_since(at) < within);
-        if asks_for_patience && matches!(error, IssuerError::Throttled { .. }) && !was_cleared(DOUBTED_FOR) {
-            state.open(now, error);
-            return None;
-        }
-        let is_suspicious = asks_for_patience || state.failures >= FAILURES;
-        if !is_suspicious || was_cleared(CLEARED_FOR) || state.is_probing(now, self.timeout) {
+        let is_suspicious = error.retry_after().is_some() || state.failures >= FAILURES;
+        let was_cleared = state.cleared_at.is_some_and(|at| now.saturating_duration_since(at) < CLEARED_FOR);
+        if !is_suspicious || was_cleared || state.is_probing(now, self.timeout) {
             return None;
         }
         state.probing_since = Some(now);
@@ -277,33 +268,27 @@ mod tests {
     }
 
     #[test]
-    fn patience_is_given_at_once_and_doubted_for_a_minute_after_a_probe_had_an_answer() {
-        let world = World::new();
-        assert!(world.failed(&patience(7)).is_none());
-        assert!(world.breaker.is_open());
-        world.advance(Duration::from_secs(7) - MOMENT);
-        assert!(world.is_refused());
-        world.advance(MOMENT);
-        let Admission::Probe(probe) = world.admit() else { panic!("nobody probes") };
-        world.settle(probe, None);
-        world.advance(CLEARED_FOR);
-        let probe = world.failed(&patience(7)).expect("it may concern one token alone");
-        assert!(!world.breaker.is_open());
-        world.settle(probe, Some(&patience(3600)));
-        assert!(world.is_refused(), "our own token was told the same");
-        world.advance(LONGEST_RETRY_AFTER);
-        let Admission::Probe(probe) = world.admit() else { panic!("ten seconds at the most") };
-        world.settle(probe, None);
-        world.advance(DOUBTED_FOR);
-        assert!(world.failed(&patience(1)).is_none() && world.breaker.is_open(), "long ago");
-    }
-
-    #[test]
-    fn a_503_with_patience_is_looked_into_at_once_and_opens_nothing_by_itself() {
-        let world = World::new();
-        let asks = IssuerError::Status { status: 503, retry_after: Some(Duration::from_secs(9)) };
-        assert!(world.failed(&asks).is_some());
-        assert!(!world.breaker.is_open());
+    fn a_demand_for_patience_is_looked_into_at_once_and_met_where_a_probe_is_told_the_same() {
+        let asks =
+            |seconds| IssuerError::Status { status: 503, retry_after: Some(Duration::from_secs(seconds)) };
+        for demand in [&patience as &dyn Fn(u64) -> IssuerError, &asks] {
+            let world = World::new();
+            let probe = world.failed(&demand(7)).expect("it may concern one token alone");
+            assert!(!world.breaker.is_open());
+            world.settle(probe, None);
+            assert!(world.failed(&demand(7)).is_none(), "cleared a moment ago");
+            world.advance(CLEARED_FOR);
+            for (asked_for, kept) in [(7, 7), (10, 10), (11, 10), (3600, 10)] {
+                let probe = world.failed(&demand(9)).expect("long ago");
+                world.settle(probe, Some(&demand(asked_for)));
+                world.advance(Duration::from_secs(kept) - MOMENT);
+                assert!(world.is_refused(), "our own token was told the same");
+                world.advance(MOMENT);
+                let Admission::Probe(probe) = world.admit() else { panic!("{kept} s are over") };
+                world.settle(probe, None);
+                world.advance(CLEARED_FOR);
+            }
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use http::HeaderValue;
 
 use crate::{
     cache::CacheSettings,
+    claims::Claims,
     client_auth::ClientAuth,
     clock::Clock,
     config_error::ConfigError,
@@ -28,7 +29,6 @@ const CACHE_CAPACITY: usize = 50_000;
 /// Twice what a verdict takes as a rule.
 const BYTES_PER_VERDICT: usize = 4 * 1024;
 /// A small cache holds a large verdict all the same.
-const LEAST_CACHE_BYTES: usize = 16 * 1024 * 1024;
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 const NEGATIVE_CAPACITY: usize = 5_000;
 const DENIAL_INTERVAL: Duration = Duration::from_secs(1);
@@ -52,6 +52,8 @@ pub struct Builder {
     presentation: PresentationSettings,
     cache: CacheWishes,
     local_project: Option<ProjectId>,
+    /// A second call named another project.
+    has_two_local_projects: bool,
     confirm_within: Option<Duration>,
     clock: Clock,
 }
@@ -99,6 +101,7 @@ impl Builder {
             presentation: PresentationSettings::default(),
             cache: CacheWishes::default(),
             local_project: None,
+            has_two_local_projects: false,
             confirm_within: None,
             clock: Clock::default(),
         }
@@ -254,7 +257,8 @@ impl Builder {
     }
 
     /// How many bytes good verdicts may take together: 4 KiB for each that [`cache_capacity`](Self::cache_capacity)
-    /// allows, and 16 MiB at the least, unless set; 1 MiB at the least. What is used least makes room.
+    /// allows, unless set; at least 16 times [`max_answer_bytes`](Self::max_answer_bytes), so that the verdict
+    /// of the largest answer can be held. Verdicts that are used least make room.
     #[must_use]
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache.bytes = Some(bytes);
@@ -322,7 +326,9 @@ impl Builder {
     /// `urn:zitadel:iam:org:project:id:{project}:aud` and `urn:zitadel:iam:org:projects:roles`.
     #[must_use]
     pub fn verify_jwts_locally_without_revocation(mut self, project: impl Into<ProjectId>) -> Self {
-        self.local_project = Some(project.into());
+        let project = project.into();
+        self.has_two_local_projects |= self.local_project.as_ref().is_some_and(|before| *before != project);
+        self.local_project = Some(project);
         self
     }
 
@@ -382,13 +388,19 @@ impl Builder {
         Ok(Verifier::new(Source::Issuer(Box::new(engines)), self.issuer, resource, presentation, self.clock))
     }
 
+    /// In bytes.
+    fn largest_verdict(&self) -> usize {
+        self.max_answer_bytes.saturating_mul(Claims::LARGEST_GROWTH)
+    }
+
     fn cache_settings(&self) -> CacheSettings {
         let capacity = self.cache.capacity.unwrap_or(CACHE_CAPACITY);
-        let usual_bytes = capacity.saturating_mul(BYTES_PER_VERDICT).max(LEAST_CACHE_BYTES);
+        let usual_bytes = capacity.saturating_mul(BYTES_PER_VERDICT).max(self.largest_verdict());
         CacheSettings {
             ttl: self.cache.ttl.unwrap_or(CACHE_TTL),
             capacity,
             bytes: self.cache.bytes.unwrap_or(usual_bytes),
+            largest: self.largest_verdict(),
             negative_ttl: self.cache.negative_ttl.unwrap_or(NEGATIVE_TTL),
             negative_capacity: self.cache.negative_capacity.unwrap_or(NEGATIVE_CAPACITY),
             distrusts: self.local_project.is_some() && self.client_auth.is_some(),

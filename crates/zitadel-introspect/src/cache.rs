@@ -10,6 +10,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -57,6 +58,8 @@ pub(crate) struct CacheSettings {
     pub(crate) ttl: Duration,
     pub(crate) capacity: usize,
     pub(crate) bytes: usize,
+    /// The most that one verdict takes, in bytes.
+    pub(crate) largest: usize,
     pub(crate) negative_ttl: Duration,
     pub(crate) negative_capacity: usize,
     /// JWTs are read locally: what must not be is remembered.
@@ -77,9 +80,12 @@ pub(crate) struct Cache {
 const DENIAL_BURST: u32 = 5;
 /// What an entry takes beside its value.
 const OVERHEAD_BYTES: usize = 128;
-/// The most that a bad verdict or a distrusted token takes: a user id is short.
+/// The most that a bad verdict or a distrusted token takes.
 const BAD_BYTES: usize = 512;
-/// A verdict stays so much longer than it may serve: a token that was good and turns inactive is asked about once more.
+/// A user id that is longer is not remembered with a refusal: ZITADEL's have 18 digits.
+const MAX_USER_ID_BYTES: usize = 256;
+/// A verdict stays in memory for so much longer than it may answer. Within this time a token that was active and turns
+/// inactive is known as one that was active, and is asked about once more.
 const KEPT_BEYOND: Duration = Duration::from_secs(60);
 
 /// What the cache knows of a token.
@@ -182,9 +188,9 @@ impl Held {
 impl Cache {
     pub(crate) fn new(settings: CacheSettings) -> Self {
         Self {
-            good: bounded(settings.capacity, settings.bytes),
-            bad: bounded(settings.negative_capacity, settings.negative_capacity.saturating_mul(BAD_BYTES)),
-            distrusted: bounded(settings.capacity, settings.capacity.saturating_mul(BAD_BYTES)),
+            good: bounded(settings.capacity, settings.bytes, settings.largest),
+            bad: bounded_bad(settings.negative_capacity),
+            distrusted: bounded_bad(settings.capacity),
             evicted_at: Mutex::new(None),
             settings,
         }
@@ -271,7 +277,8 @@ impl Cache {
         }
     }
 
-    pub(crate) fn keep_bad(&self, key: Key, refused: Refused, asked_at: Instant) {
+    pub(crate) fn keep_bad(&self, key: Key, mut refused: Refused, asked_at: Instant) {
+        refused.user_id = refused.user_id.filter(|id| id.len() <= MAX_USER_ID_BYTES);
         self.good.remove(&key);
         if !self.was_evicted_since(asked_at) {
             self.bad.insert(key, Bad { refused, asked_at });
@@ -369,17 +376,33 @@ impl Weighter<Key, i64> for Weight {
     }
 }
 
-fn bounded<V: Clone>(capacity: usize, bytes: usize) -> Bounded<V>
+fn bounded_bad<V: Clone>(capacity: usize) -> Bounded<V>
 where
     Weight: Weighter<Key, V>,
 {
-    quick_cache::sync::Cache::with(
-        capacity,
-        bytes as u64,
-        Weight { least: bytes / capacity },
-        BuildHasherDefault::default(),
-        DefaultLifecycle::default(),
-    )
+    bounded(capacity, capacity.saturating_mul(BAD_BYTES), BAD_BYTES)
+}
+
+/// The crate divides the bytes among shards and takes nothing in that weighs more than 97 % of one: so each shard must
+/// hold the largest entry, and an entry that is alone must not weigh all of it.
+fn bounded<V: Clone>(capacity: usize, bytes: usize, largest: usize) -> Bounded<V>
+where
+    Weight: Weighter<Key, V>,
+{
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let mut shards = (cores * 4).next_power_of_two();
+    while shards > 1 && bytes / shards < largest {
+        shards /= 2;
+    }
+    let options = quick_cache::OptionsBuilder::new()
+        .shards(shards)
+        .estimated_items_capacity(capacity)
+        .weight_capacity(bytes as u64)
+        .build()
+        .expect("both capacities are set");
+    let weight = Weight { least: (bytes / capacity).min(bytes / 100 * 97) };
+    let (hasher, lifecycle) = (BuildHasherDefault::default(), DefaultLifecycle::default());
+    quick_cache::sync::Cache::with_options(options, weight, hasher, lifecycle)
 }
 
 impl Hash for Key {
@@ -423,6 +446,7 @@ mod tests {
             ttl: SECOND * 60,
             capacity: 100,
             bytes: 1024 * 1024,
+            largest: 64 * 1024,
             negative_ttl: SECOND * 5,
             negative_capacity: 100,
             distrusts: true,
@@ -509,7 +533,41 @@ mod tests {
         // A user id of a megabyte does not take a megabyte for each.
         let long = Refused { reason: InvalidToken::Inactive, user_id: Some("x".repeat(1 << 20).into()) };
         cache.keep_bad(key("long"), long, then);
+        let Known::Bad(held) = cache.look(&key("long"), then, Duration::ZERO) else {
+            panic!("it is not held")
+        };
+        assert_eq!(held.user_id, None);
         assert!(cache.bad.weight() <= 100 * BAD_BYTES as u64);
+    }
+
+    #[test]
+    fn the_only_entry_and_the_largest_one_are_held() {
+        let claims = |entries: usize| {
+            let metadata: serde_json::Map<_, _> =
+                (0..entries).map(|n| (format!("{n:x}"), "".into())).collect();
+            let name = "urn:zitadel:iam:user:metadata";
+            let document = json!({"active": true, "sub": "1", name: metadata}).to_string();
+            let size = document.len();
+            (Claims::from_introspection(document, None).unwrap().unwrap(), size)
+        };
+        let (smallest, _) = claims(0);
+        let (largest, bytes) = claims(20_000);
+        let most = bytes * Claims::LARGEST_GROWTH;
+        assert!(largest.size() <= most);
+        for (claims, capacity, bytes) in [(smallest, 1, 1 << 20), (largest, 100_000, most)] {
+            let settings = CacheSettings {
+                capacity,
+                negative_capacity: capacity,
+                bytes,
+                largest: most,
+                ..cache().settings
+            };
+            let (cache, key, then) = (Cache::new(settings), key("token"), Instant::now());
+            cache.keep(key, &Arc::new(Held::new(claims, then, false)));
+            assert_eq!(cache.len(), (1, 0));
+            cache.keep_bad(key, InvalidToken::Inactive.into(), then);
+            assert_eq!(cache.len(), (0, 1));
+        }
     }
 
     #[test]

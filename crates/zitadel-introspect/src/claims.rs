@@ -204,6 +204,9 @@ impl Claims {
             || self.project_roles.iter().any(|(_, roles)| roles.is_from(id))
     }
 
+    /// The claims take at most so many times the bytes of their document. The worst are metadata with short names.
+    pub(crate) const LARGEST_GROWTH: usize = 16;
+
     /// The bytes that the claims take in memory, or a little more.
     pub(crate) fn size(&self) -> usize {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::capacity);

@@ -29,8 +29,8 @@ impl ClientAuth {
     /// The key.json that ZITADEL's Console offers for download when a key is made for an API application.
     ///
     /// The path may be that of a pipe (`/dev/stdin`, `<(…)` of a shell): at most 64 KiB are read, for at most 5 s. From a
-    /// file, a new key is taken up while the verifier runs: the file is looked at every two seconds, the old key serves
-    /// until the issuer has accepted the new one, and a bad new file changes nothing and is logged. See
+    /// file, a new key is taken up while the verifier runs: the file is looked at every two seconds, the old key stays
+    /// in use until the issuer has accepted the new one, and a bad new file changes nothing and is logged. See
     /// [`Verifier::reload_key`](crate::Verifier::reload_key) to do it at once.
     ///
     /// Logs a warning if other users of the machine can read the file.
@@ -42,6 +42,7 @@ impl ClientAuth {
     /// itself is not repeated in it.
     pub fn key_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let (key, file) = KeyFile::open(path.as_ref())?;
+        file.iter().for_each(KeyFile::warn_if_others_can_read);
         Ok(Self(Method::Assertion { key, file }))
     }
 

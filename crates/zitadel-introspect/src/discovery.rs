@@ -157,7 +157,8 @@ impl Discovery {
         if !is_said && text.contains("unable to set instance") {
             return IssuerError::Status { status: StatusCode::NOT_FOUND.as_u16(), retry_after: None };
         }
-        IssuerError::NoInstance { host: self.http.host(), is_said }
+        let host = self.issuer.authority().to_owned();
+        IssuerError::NoInstance { host, is_elsewhere: self.http.is_elsewhere(), is_said }
     }
 }
 

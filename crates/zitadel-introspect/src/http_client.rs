@@ -10,11 +10,11 @@ use std::{
 
 use futures_util::future::{Either, select};
 use http::{
-    HeaderName, StatusCode,
+    HeaderName, HeaderValue, StatusCode,
     header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER},
 };
 use reqwest::Response;
-use tokio::time;
+use tokio::{sync::watch, time};
 use url::Url;
 
 use crate::{
@@ -66,6 +66,7 @@ struct Pool {
     client: reqwest::Client,
     number: u64,
     replaced_at: Option<Instant>,
+    has_carried: watch::Sender<bool>,
 }
 
 impl Way {
@@ -73,6 +74,30 @@ impl Way {
         let elsewhere = base.is_some();
         let origin = base.unwrap_or_else(|| issuer.url().clone());
         Self { origin, elsewhere, needs_https: issuer.url().scheme() == "https", allow_http }
+    }
+}
+
+impl Pool {
+    fn new(client: reqwest::Client, number: u64, replaced_at: Option<Instant>) -> Self {
+        Self { client, number, replaced_at, has_carried: watch::Sender::new(false) }
+    }
+
+    async fn carry<T, F>(&self, attempt: &impl Fn(reqwest::Client) -> F) -> Result<T, IssuerError>
+    where
+        F: Future<Output = Result<T, IssuerError>>,
+    {
+        let outcome = attempt(self.client.clone()).await;
+        if !matches!(outcome, Err(IssuerError::Unreachable(_) | IssuerError::TimedOut)) {
+            self.has_carried.send_replace(true);
+        }
+        outcome
+    }
+
+    /// Waits for the first answer over this pool.
+    async fn has_carried(&self) {
+        let mut has_carried = self.has_carried.subscribe();
+        // The sender is this pool's own, so the wait cannot fail.
+        let _ = has_carried.wait_for(|has_carried| *has_carried).await;
     }
 }
 
@@ -85,7 +110,7 @@ impl HttpClient {
         timeout: Duration,
         clock: Clock,
     ) -> reqwest::Result<Self> {
-        let pool = Mutex::new(Pool { client: connector.client()?, number: 0, replaced_at: None });
+        let pool = Mutex::new(Pool::new(connector.client()?, 0, None));
         Ok(Self { way, connector, max_answer_bytes, patience: timeout / 2, clock, pool })
     }
 
@@ -96,9 +121,9 @@ impl HttpClient {
         url
     }
 
-    /// `host[:port]` of the origin that is asked.
-    pub(crate) fn host(&self) -> String {
-        self.way.origin.authority().to_owned()
+    /// Whether another address than the issuer's own is asked.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.way.elsewhere
     }
 
     /// Makes an exchange, and a second one on a new connection where the first falls silent, breaks, or ends in an error
@@ -112,28 +137,49 @@ impl HttpClient {
         F: Future<Output = Result<T, IssuerError>>,
     {
         let pool = self.pool().clone();
-        let mut first = pin!(attempt(pool.client));
+        let mut first = pin!(pool.carry(&attempt));
         match time::timeout(self.patience, &mut first).await {
             Ok(Err(error)) if again(&error) => {
                 if is_broken_connection(&error) {
                     self.replace(pool.number);
                 }
                 time::sleep(Duration::from_millis(20 + random::u64() % 80)).await;
-                let client = self.pool().client.clone();
-                attempt(client).await
+                let pool = self.pool().clone();
+                pool.carry(&attempt).await
             }
             Ok(outcome) => outcome,
-            Err(_) if self.replace(pool.number) => {
-                let client = self.pool().client.clone();
+            Err(_) => {
+                let second = self.second(pool.number, &attempt);
                 // The first may be slow and not dead: its answer counts as well.
-                match select(first, pin!(attempt(client))).await {
+                match select(first, pin!(second)).await {
                     Either::Left((Err(_), second)) => second.await,
                     Either::Right((Err(_), first)) => first.await,
                     Either::Left((answer, _)) | Either::Right((answer, _)) => answer,
                 }
             }
-            Err(_) => first.await,
         }
+    }
+
+    /// An attempt beside one that is silent. Of all that fell silent on one pool, the first tries a new pool; the others
+    /// follow when that pool has carried an answer. So an issuer that is only slow is asked once more, not twice for
+    /// each question.
+    async fn second<T, F>(
+        &self,
+        silent: u64,
+        attempt: &impl Fn(reqwest::Client) -> F,
+    ) -> Result<T, IssuerError>
+    where
+        F: Future<Output = Result<T, IssuerError>>,
+    {
+        let is_first = self.replace(silent);
+        let pool = self.pool().clone();
+        if pool.number == silent {
+            return std::future::pending().await;
+        }
+        if !is_first {
+            pool.has_carried().await;
+        }
+        pool.carry(attempt).await
     }
 
     /// A JSON document of one of these media types.
@@ -194,25 +240,21 @@ impl HttpClient {
         Ok(url)
     }
 
-    /// Whether another pool than that one serves from now on.
+    /// Whether this call replaced the pool of that number.
     fn replace(&self, number: u64) -> bool {
         let now = self.clock.now().instant;
-        {
-            let pool = self.pool();
-            if pool.number != number {
-                return true;
-            }
-            let rests = |at: Instant| now.saturating_duration_since(at) < POOL_REST;
-            if pool.replaced_at.is_some_and(rests) {
-                return false;
-            }
+        let rests = |at: Instant| now.saturating_duration_since(at) < POOL_REST;
+        let is_due = |pool: &Pool| pool.number == number && !pool.replaced_at.is_some_and(rests);
+        if !is_due(&self.pool()) {
+            return false;
         }
         let Ok(client) = self.connector.client() else { return false };
         let mut pool = self.pool();
-        if pool.number == number {
-            *pool = Pool { client, number: number + 1, replaced_at: Some(now) };
+        let replaces = is_due(&pool);
+        if replaces {
+            *pool = Pool::new(client, number + 1, Some(now));
         }
-        true
+        replaces
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -257,11 +299,13 @@ fn is_connection_error(error: &reqwest::Error) -> bool {
     error.is_connect() || causes.any(is_broken)
 }
 
+/// What an answer without the status 200 means.
 fn refused(response: &Response, status: StatusCode) -> IssuerError {
     let retry_after = retry_after(response);
     match status {
         StatusCode::TOO_MANY_REQUESTS => IssuerError::Throttled { retry_after },
         _ if status.is_redirection() => redirected(response, status),
+        _ if status.is_client_error() && is_html(response) => IssuerError::Unusable { problem: HTML },
         _ => IssuerError::Status { status: status.as_u16(), retry_after },
     }
 }
@@ -279,6 +323,18 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
+const HTML: &str = "it is HTML: a web page, or the login page of a proxy, answers under this address";
+
+/// A page for people: not the issuer's own answer.
+pub(crate) fn is_html(response: &Response) -> bool {
+    let content_type = response.headers().get(CONTENT_TYPE);
+    content_type.is_some_and(|value| essence(value).eq_ignore_ascii_case("text/html"))
+}
+
+fn essence(content_type: &HeaderValue) -> &str {
+    content_type.to_str().ok().and_then(|value| value.split(';').next()).unwrap_or_default().trim()
+}
+
 fn check_media_type(response: &Response, media_types: &[&str]) -> Result<(), IssuerError> {
     let unusable = |problem| Err(IssuerError::Unusable { problem });
     let headers = response.headers();
@@ -289,12 +345,12 @@ fn check_media_type(response: &Response, media_types: &[&str]) -> Result<(), Iss
     let (Some(value), None) = (values.next(), values.next()) else {
         return unusable("it has no Content-Type, or more than one");
     };
-    let essence = value.to_str().ok().and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    let essence = essence(value);
     if media_types.iter().any(|media_type| essence.eq_ignore_ascii_case(media_type)) {
         return Ok(());
     }
-    if essence.eq_ignore_ascii_case("text/html") {
-        return unusable("it is HTML: a web page, or the login page of a proxy, answers under this address");
+    if is_html(response) {
+        return unusable(HTML);
     }
     unusable("its Content-Type is not JSON")
 }

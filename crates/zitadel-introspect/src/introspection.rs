@@ -22,7 +22,7 @@ use crate::{
     clock::Clock,
     discovery::{Discovery, Metadata},
     error::InvalidToken,
-    http_client::{HttpClient, JSON, MAX_ERROR_BYTES, read_bounded, send_error},
+    http_client::{HttpClient, JSON, MAX_ERROR_BYTES, is_html, read_bounded, send_error},
     issuer_error::IssuerError,
     names::ProjectId,
     turns::Turns,
@@ -147,7 +147,7 @@ impl Introspection {
         }
         let response = request.send().await.map_err(send_error)?;
         let status = response.status();
-        if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
+        if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS && !is_html(&response) {
             return refusal(response).await.map(Verdict::Refused);
         }
         self.read(self.http.read_json(response, JSON).await?)

@@ -4,6 +4,8 @@ use std::{error::Error, io, sync::Arc, time::Duration};
 
 use rustls::CertificateError;
 
+use crate::causes::causes;
+
 /// A cause that several waiters share.
 pub(crate) type SharedError = Arc<dyn Error + Send + Sync>;
 
@@ -59,12 +61,14 @@ pub enum IssuerError {
     /// The discovery document is not there (404): the host belongs to no ZITADEL instance.
     #[error(
         "there is no ZITADEL instance under the host {host:?}: use its external domain (`ExternalDomain` in ZITADEL's \
-        settings), and `connect_to` if that name cannot be reached from here"
+        settings){}", if *is_elsewhere { "" } else { ", and `connect_to` if that name cannot be reached from here" }
     )]
     #[non_exhaustive]
     NoInstance {
-        /// The host that was asked.
+        /// The host by which the instance was looked for.
         host: String,
+        /// Another address was asked: that of `connect_to`.
+        is_elsewhere: bool,
         /// ZITADEL itself says so. Else something answers there that may be a proxy before a ZITADEL that still starts.
         is_said: bool,
     },
@@ -119,20 +123,11 @@ impl IssuerError {
     /// Names addresses and what libraries say of them: for logs and consoles, never for a caller.
     #[must_use]
     pub fn explain(&self) -> String {
-        let first: &dyn Error = self;
-        let mut parts: Vec<String> = Vec::new();
-        for cause in std::iter::successors(Some(first), |cause| (*cause).source()) {
-            let text = cause.to_string();
-            // Some libraries repeat their cause in their own text.
-            if parts.last().is_none_or(|last| !last.contains(&text)) {
-                parts.push(text);
-            }
-        }
         let remedy = match self {
             Self::Unreachable(cause) => remedy_for(&**cause),
             _ => None,
         };
-        let causes = parts.join(": ");
+        let causes = causes(self);
         remedy.map_or(causes.clone(), |remedy| format!("{causes}; {remedy}"))
     }
 
@@ -247,8 +242,8 @@ fn remedy_for_tls(error: &rustls::Error) -> Option<&'static str> {
         }
         // The variant wraps an error of a library below, which has no type to ask for here.
         other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-            "its certificate is that of an authority (CA:TRUE): make one for the server itself, with CA:FALSE, signed by \
-            it"
+            "its certificate is that of an authority (CA:TRUE): make one for the server itself, with CA:FALSE, and let \
+            that authority sign it"
         }
         _ => "its certificate is not accepted: look at the chain that it sends",
     })

@@ -54,7 +54,7 @@ pub(crate) struct Jwt<'a> {
 struct Header {
     /// `None` for one that the issuer may use and this library cannot verify.
     algorithm: Option<Algorithm>,
-    key_id: String,
+    key_id: Option<String>,
 }
 
 impl LocalJwts {
@@ -67,30 +67,49 @@ impl LocalJwts {
         Self { issuer, project, audience, keys: Keys::new(source), told: AtomicBool::new(false) }
     }
 
-    /// Checks signature, issuer, audience and times.
+    /// Checks signature, issuer, audience and times. Fetches the keys where the token names one that is not known.
     pub(crate) async fn read(&self, jwt: &Jwt<'_>, now: Now) -> Result<Reading, IssuerError> {
         let header = match jwt.header() {
             Ok(header) => header,
             Err(error) => return Ok(Reading::Refused(error)),
         };
-        let Some(algorithm) = header.algorithm else {
-            return Ok(Reading::Unreadable(InvalidToken::UnsupportedAlgorithm));
-        };
-        let found = self.keys.get(&header.key_id, now.instant).await?;
-        if found.is_empty() {
+        let Some(key_id) = &header.key_id else {
             return Ok(Reading::Unreadable(InvalidToken::UnknownKey));
+        };
+        let found = self.keys.get(key_id, now.instant).await?;
+        Ok(self.read_by(&found, &header, jwt, now))
+    }
+
+    /// As [`read`](Self::read), by the keys that are known already; `None` where they do not tell.
+    pub(crate) fn read_by_known(&self, jwt: &Jwt<'_>, now: Now) -> Option<Reading> {
+        let header = jwt.header().ok()?;
+        let found = self.keys.known(header.key_id.as_ref()?)?;
+        Some(self.read_by(&found, &header, jwt, now))
+    }
+
+    fn read_by(&self, found: &[Key], header: &Header, jwt: &Jwt<'_>, now: Now) -> Reading {
+        if found.is_empty() {
+            return Reading::Unreadable(InvalidToken::UnknownKey);
         }
-        let mut fitting = found.iter().filter_map(|key| key.verifies(algorithm)).peekable();
-        if fitting.peek().is_none() && found.iter().any(Key::is_unreadable) {
-            return Ok(Reading::Unreadable(InvalidToken::UnsupportedAlgorithm));
+        let by = header.algorithm;
+        let mut fitting =
+            found.iter().filter_map(|key| by.and_then(|by| Some((key.verifies(by)?, by)))).peekable();
+        if fitting.peek().is_none() {
+            if found.iter().any(Key::is_unreadable) {
+                return Reading::Unreadable(InvalidToken::UnsupportedAlgorithm);
+            }
+            if by.is_none() {
+                // The keys of that id can all be read. An issuer that signs otherwise all the same may be asked.
+                return Reading::Unreadable(InvalidToken::BadSignature);
+            }
         }
-        if !fitting.any(|key| jwt.is_signed_by(key, algorithm)) {
-            return Ok(Reading::Refused(InvalidToken::BadSignature));
+        if !fitting.any(|(key, by)| jwt.is_signed_by(key, by)) {
+            return Reading::Refused(InvalidToken::BadSignature);
         }
-        Ok(match self.claims(&jwt.claims, now) {
+        match self.claims(&jwt.claims, now) {
             Ok(claims) => Reading::Valid(Box::new(claims)),
             Err(reason) => Reading::Refused(reason),
-        })
+        }
     }
 
     /// Says once that tokens are refused which the issuer may have signed.
@@ -172,8 +191,7 @@ impl<'a> Jwt<'a> {
         }
         let name = text("alg")?.filter(|name| may_be_the_issuers(name)).ok_or(InvalidToken::BadSignature)?;
         let algorithm = keys::algorithm(&name);
-        let key_id = text("kid")?.ok_or(InvalidToken::UnknownKey)?;
-        Ok(Header { algorithm, key_id })
+        Ok(Header { algorithm, key_id: text("kid")? })
     }
 
     fn is_signed_by(&self, key: &jsonwebtoken::DecodingKey, algorithm: Algorithm) -> bool {

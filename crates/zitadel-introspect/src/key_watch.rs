@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use crate::{
+    causes::causes,
     client_auth::{Credentials, Key, KeyFile},
     config_error::ConfigError,
     introspection::Introspection,
@@ -14,8 +17,10 @@ use crate::{
 
 /// How often the file is looked at.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// A key that the issuer did not accept is tried again, at first after the interval, at last so seldom.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
-/// Why a new key was not taken up. The one before it goes on serving.
+/// Why a new key was not taken up. The previous key stays in use.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReloadError {
@@ -23,13 +28,13 @@ pub enum ReloadError {
     #[error("there is no key file to read again; restart with the new credentials")]
     NoFile,
     /// The file holds no usable key.
-    #[error("the new key file cannot be used, and the key before it goes on serving")]
+    #[error("the new key file cannot be used, and the previous key stays in use")]
     File(#[source] ConfigError),
     /// The file holds the key of another API application, whose project and roles are others.
     #[error("the new key file is that of another client; restart to become that client")]
     OtherClient,
     /// The issuer did not accept the new key, or could not be asked.
-    #[error("the new key was not accepted, and the key before it goes on serving")]
+    #[error("the new key was not accepted, and the previous key stays in use")]
     Issuer(#[source] IssuerError),
 }
 
@@ -49,25 +54,29 @@ impl KeyWatch {
 
     /// Looks at the file as long as anybody asks the issuer.
     pub(crate) async fn run(self, asking: Weak<Introspection>) {
-        let mut is_told = false;
+        let mut refused = None;
         loop {
             tokio::time::sleep(INTERVAL).await;
             let Some(asking) = asking.upgrade() else { return };
-            let Some(changed) = self.changed().await else { continue };
-            let outcome = self.take_up(&asking).await;
-            match &outcome {
+            let Some(changed) = self.changed().await else {
+                refused = None;
+                continue;
+            };
+            let before = refused.take().filter(|refused: &RefusedFile| refused.file == changed);
+            if let Some(before) = before.as_ref().filter(|before| Instant::now() < before.try_at) {
+                refused = Some(before.clone());
+                continue;
+            }
+            match self.take_up(&asking).await {
                 Ok(()) => {}
-                // Perhaps the issuer is away, or the key is not known to it yet: later.
-                Err(error @ ReloadError::Issuer(_)) if is_told => {
-                    tracing::debug!(error = %causes(error), "a new key file waits");
+                // Perhaps the issuer is away, or does not know the key yet.
+                Err(error @ ReloadError::Issuer(_)) => {
+                    refused = Some(RefusedFile::new(changed, before, &error));
                 }
                 Err(error) => {
-                    tracing::error!(error = %causes(error), "A NEW KEY FILE WAS NOT TAKEN UP");
+                    tracing::error!(error = %causes(&error), "A NEW KEY FILE WAS NOT TAKEN UP");
+                    self.remember(changed);
                 }
-            }
-            is_told = matches!(outcome, Err(ReloadError::Issuer(_)));
-            if !is_told {
-                self.remember(changed);
             }
         }
     }
@@ -83,6 +92,7 @@ impl KeyWatch {
         }
         self.use_key(key, asking).await.map_err(ReloadError::Issuer)?;
         if let Some(file) = file {
+            file.warn_if_others_can_read();
             self.remember(file);
         }
         Ok(())
@@ -107,8 +117,23 @@ impl KeyWatch {
     }
 }
 
-fn causes(error: &ReloadError) -> String {
-    let first: &dyn std::error::Error = error;
-    let causes = std::iter::successors(Some(first), |cause| cause.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+/// A file whose key the issuer did not accept, and when it is tried again.
+#[derive(Clone)]
+struct RefusedFile {
+    file: KeyFile,
+    delay: Duration,
+    try_at: Instant,
+}
+
+impl RefusedFile {
+    /// `before` is the same file as it was refused the last time: an operator is told once.
+    fn new(file: KeyFile, before: Option<Self>, error: &ReloadError) -> Self {
+        if before.is_some() {
+            tracing::debug!(error = %causes(error), "a new key file waits");
+        } else {
+            tracing::error!(error = %causes(error), "A NEW KEY FILE WAS NOT TAKEN UP, and is tried again");
+        }
+        let delay = before.map_or(INTERVAL, |before| (before.delay * 2).min(LONGEST_DELAY));
+        Self { file, delay, try_at: Instant::now() + delay }
+    }
 }

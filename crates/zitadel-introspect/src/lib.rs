@@ -30,6 +30,7 @@ mod bearer;
 mod verifier;
 mod verdicts;
 mod cache;
+mod causes;
 mod flight;
 mod introspection;
 mod jwt;

@@ -1,8 +1,11 @@
 //! Seen from outside: what the verifier has done so far.
 
-use std::sync::{
-    Mutex, Once, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        LazyLock, Mutex, Once, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use metrics::{Counter as Published, Histogram, Unit};
@@ -61,7 +64,7 @@ pub(crate) struct Counters {
 }
 
 /// Whose numbers they are: a process may have several verifiers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Labels {
     pub(crate) issuer: String,
     /// Empty for a verifier that only reads JWTs.
@@ -147,11 +150,15 @@ const GAUGES: [Metric; 3] = [
     ),
 ];
 
+/// What the verifiers with the same labels show together. Kept here and not in the recorder, which may be installed
+/// when verdicts are held already.
+static SUMS: LazyLock<Mutex<HashMap<Labels, [u64; GAUGES.len()]>>> = LazyLock::new(Mutex::default);
+
 const SECONDS: &str = "zitadel_introspect_upstream_seconds";
 
 impl Counters {
     /// Hands what was counted since the last call to whatever recorder the process has installed for the `metrics` facade.
-    /// Differences, and not values: verifiers with the same labels add up.
+    /// Verifiers with the same labels add up.
     pub(crate) fn publish(&self, now: Stats, labels: &Labels) {
         describe();
         let mut before = self.published.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,14 +168,17 @@ impl Counters {
         for (outcome, value) in OUTCOMES {
             add(&labels.upstream(outcome), value(&before), value(&now));
         }
-        for (name, _, value) in GAUGES {
+        let mut sums = SUMS.lock().unwrap_or_else(PoisonError::into_inner);
+        let sums = sums.entry(labels.clone()).or_default();
+        for ((name, _, value), sum) in GAUGES.into_iter().zip(sums) {
+            *sum = (*sum + value(&now)).saturating_sub(value(&before));
             let gauge = metrics::gauge!(
                 name, "issuer" => labels.issuer.clone(), "client_id" => labels.client_id.clone());
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "the facade has floats only, and counts are far below 2^52"
             )]
-            gauge.increment(value(&now) as f64 - value(&before) as f64);
+            gauge.set(*sum as f64);
         }
         *before = now;
     }

@@ -59,8 +59,8 @@ pub enum Suspicion {
     IdToken,
     /// `aud` does not name us.
     #[error(
-        "its audience {audience:?} does not name our client {client_id:?}: unless the id of our project is among them, \
-        ask for the scope urn:zitadel:iam:org:project:id:{{projectId}}:aud"
+        "its audience {audience:?} does not name our client {client_id:?}; if the id of our project is missing as well, \
+        its client must ask for the scope urn:zitadel:iam:org:project:id:{{projectId}}:aud"
     )]
     OtherAudience {
         /// What the token says.

@@ -351,14 +351,34 @@ impl Verdicts {
         })
     }
 
-    /// A JWT that the issuer calls inactive is not read locally any more. Only one that would pass is remembered, or
-    /// made-up tokens could push it out.
-    async fn distrust(&self, token: &AccessToken, key: Key) {
+    /// A JWT that the issuer calls inactive is not read locally any more. Keys that must be fetched for this delay no
+    /// answer: until they are there, the refusal itself is held.
+    fn distrust(self: &Arc<Self>, token: &AccessToken, key: Key) {
         let (Some(local), Some(jwt)) = (&self.local, Jwt::of(token)) else { return };
-        match local.read(&jwt, self.clock.now()).await {
+        if let Some(reading) = local.read_by_known(&jwt, self.clock.now()) {
+            return self.distrust_read(key, &jwt, Ok(reading), false);
+        }
+        let was_active = self.cache.newest(&key).is_some();
+        let (this, token) = (Arc::clone(self), token.clone());
+        self.handle.spawn(async move {
+            let (Some(local), Some(jwt)) = (&this.local, Jwt::of(&token)) else { return };
+            let reading = local.read(&jwt, this.clock.now()).await;
+            this.distrust_read(key, &jwt, reading, was_active);
+        });
+    }
+
+    /// Only a JWT that would pass is remembered, or made-up ones could push it out.
+    fn distrust_read(
+        &self,
+        key: Key,
+        jwt: &Jwt<'_>,
+        reading: Result<Reading, IssuerError>,
+        was_active: bool,
+    ) {
+        match reading {
             Ok(Reading::Valid(claims)) => self.cache.distrust(key, claims.end()),
-            // The keys cannot be had: only a token that was good is known to be none that was made up.
-            Err(_) if self.cache.newest(&key).is_some() => self.cache.distrust(key, jwt.end()),
+            // Where the keys cannot be had, only a token that was active is known to be none that was made up.
+            Err(_) if was_active => self.cache.distrust(key, jwt.end()),
             _ => {}
         }
     }
@@ -415,13 +435,13 @@ impl Verdicts {
     }
 
     /// One question, a second one for a surprise, and what becomes of the answer; all within the time-out.
-    async fn question(&self, token: &AccessToken, key: Key, sent_at: &SentAt) -> Outcome {
+    async fn question(self: &Arc<Self>, token: &AccessToken, key: Key, sent_at: &SentAt) -> Outcome {
         let began = Instant::now();
         let span = tracing::debug_span!("introspection", issuer = %self.settings.issuer);
         let outcome = self.ask_and_doubt(token, key, sent_at).instrument(span).await;
         self.labels.upstream_seconds().record(began.elapsed());
         if outcome.as_ref().is_ok_and(Found::is_inactive) {
-            self.distrust(token, key).await;
+            self.distrust(token, key);
         }
         if let Ok(found) = &outcome {
             let asked_at = sent_at.get().copied().unwrap_or_else(|| self.clock.now().instant);

@@ -15,6 +15,7 @@ use crate::{
     bearer::{AccessToken, MAX_TOKEN_BYTES},
     builder::Builder,
     cache::{Evict, Held, Refused},
+    causes::causes,
     claims::Claims,
     client_auth::ClientAuth,
     clock::{Clock, Now},
@@ -153,7 +154,7 @@ impl Verifier {
     }
 
     /// Reads the key file again, and takes up its key once the issuer has accepted it; until then, and where anything is
-    /// wrong with it, the key before it goes on serving. What the verifier does by itself within seconds after the file
+    /// wrong with it, the previous key stays in use. What the verifier does by itself within seconds after the file
     /// has changed; call it where an operator asks for it, as by SIGHUP.
     ///
     /// # Errors
@@ -508,7 +509,7 @@ impl Source {
     fn asking(&self) -> Result<Option<&Arc<Verdicts>>, IssuerError> {
         match self {
             Self::Issuer(engines) => engines.own().map(Some).map_err(|error| {
-                tracing::error!(%error, "no question can be asked in this process");
+                tracing::error!(error = causes(&error), "no question can be asked in this process");
                 IssuerError::Lost
             }),
             #[cfg(feature = "test-util")]

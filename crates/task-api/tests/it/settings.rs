@@ -236,7 +236,7 @@ async fn how_long_and_how_many_verdicts_are_held() {
         }
     };
     tokio::time::timeout(Duration::from_secs(4), lapsed).await.expect("before 5 s");
-    let few = ["--cache-capacity", "1", "--cache-bytes", "1048576", "--negative-cache-capacity", "1"];
+    let few = ["--cache-capacity", "1", "--cache-bytes", "16777216", "--negative-cache-capacity", "1"];
     let tasks = with(&few).await;
     let tokens = [tasks.token(&[]), tasks.token(&[])];
     let asked = tasks.issuer.introspections();

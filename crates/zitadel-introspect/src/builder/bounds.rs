@@ -11,7 +11,6 @@ const NEGATIVE_TTL_CEILING: Duration = Duration::from_secs(10);
 const STALE_CEILING: Duration = Duration::from_secs(3600);
 const MAX_ANSWER_BYTES_CEILING: usize = 64 * 1024 * 1024;
 const LEAST_ANSWER_BYTES: usize = 1024;
-const LEAST_CACHE_BYTES: usize = 1024 * 1024;
 
 impl Builder {
     pub(super) fn check_bounds(&self) -> Result<(), ConfigError> {
@@ -32,9 +31,12 @@ impl Builder {
             let remedy = "choose a number of bytes within these bounds";
             return Err(ConfigError::invalid("max_answer_bytes", problem, remedy));
         }
-        if cache.bytes.is_some_and(|bytes| bytes < LEAST_CACHE_BYTES) {
-            let problem = format!("is less than {LEAST_CACHE_BYTES}");
-            let remedy = "choose a larger number of bytes";
+        let least = self.largest_verdict();
+        if cache.bytes.is_some_and(|bytes| bytes < least) {
+            let problem = format!(
+                "is less than {least}: the verdict of an answer of {bytes} bytes (`max_answer_bytes`) could not be held"
+            );
+            let remedy = "choose a larger number of bytes, or a smaller `max_answer_bytes`";
             return Err(ConfigError::invalid("cache_bytes", problem, remedy));
         }
         for (field, count) in
@@ -62,6 +64,15 @@ impl Builder {
                 "project",
                 problem,
                 "give both the same project, or make two verifiers",
+            ));
+        }
+        if self.has_two_local_projects {
+            let field = "verify_jwts_locally_without_revocation";
+            let problem = "is called for two projects (`jwt_builder_without_revocation` calls it as well)";
+            return Err(ConfigError::invalid(
+                field,
+                problem.to_owned(),
+                "name one project, or make two verifiers",
             ));
         }
         if self.is_single_use && self.client_auth.as_ref().is_none_or(ClientAuth::is_secret) {

@@ -6,7 +6,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
         ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST,
-        TRANSFER_ENCODING,
+        TRANSFER_ENCODING, USER_AGENT,
     },
 };
 use url::Url;
@@ -23,7 +23,7 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Headers that this library sets itself.
-const OURS: [HeaderName; 11] = [
+const OURS: [HeaderName; 12] = [
     ACCEPT,
     ACCEPT_ENCODING,
     AUTHORIZATION,
@@ -33,6 +33,7 @@ const OURS: [HeaderName; 11] = [
     COOKIE,
     HOST,
     TRANSFER_ENCODING,
+    USER_AGENT,
     INSTANCE_HOST,
     PUBLIC_HOST,
 ];
@@ -65,13 +66,22 @@ impl Builder {
     }
 
     pub(super) fn connector(&self, base: Option<&Url>) -> Result<Connector, ConfigError> {
+        let asked = base.unwrap_or(self.issuer.url());
+        if asked.scheme() == "http" && !self.root_certificates.is_empty() {
+            let problem = "has no effect: the issuer is asked by plain http".to_owned();
+            return Err(ConfigError::invalid("root_certificates_pem", problem, "leave it out"));
+        }
         let mut proxy = None;
         if let Some(address) = &self.proxy {
             // The parser's own message may repeat credentials that stand in the address.
             let parsed = reqwest::Proxy::all(address).map_err(|_| {
                 ConfigError::invalid("proxy", "is not an address".to_owned(), "write `http://host:port`")
             })?;
-            proxy = (!is_loopback(base.unwrap_or(self.issuer.url()))).then_some(parsed);
+            if is_loopback(asked) {
+                let problem = "has no effect: a loopback issuer is asked without a proxy".to_owned();
+                return Err(ConfigError::invalid("proxy", problem, "leave it out"));
+            }
+            proxy = Some(parsed);
         }
         let mut roots = Vec::new();
         for pem in &self.root_certificates {
@@ -101,8 +111,12 @@ impl Builder {
             if OURS.contains(&name) {
                 return Err(invalid());
             }
+            if headers.contains_key(&name) {
+                let problem = format!("{} is set twice", echo::value(name.as_str()));
+                return Err(ConfigError::invalid("header", problem, "set it once"));
+            }
             value.set_sensitive(true);
-            headers.append(name, value);
+            headers.insert(name, value);
         }
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         if elsewhere {

@@ -63,26 +63,39 @@ impl Key {
         let id = filled(file.key_id).ok_or_else(|| missing("keyId"))?;
         let client_id = filled(file.client_id).ok_or_else(|| missing("clientId"))?;
         let pem = file.key.ok_or_else(|| missing("key"))?;
-        let private = private_key(pem.expose_secret()).map_err(fail)?;
+        let unfit = |(problem, remedy): Unfit| ConfigError::key(path, problem.to_owned(), remedy);
+        let private = private_key(pem.expose_secret()).map_err(unfit)?;
         let key = Self { client_id, id, private: Arc::new(private) };
-        assertion::sign(&key, "", 0, false).ok_or_else(|| fail(UNUSABLE))?;
+        assertion::sign(&key, "", 0, false).ok_or_else(|| unfit(UNUSABLE))?;
         Ok(key)
     }
 }
 
-const UNUSABLE: &str = "field `key` holds no usable RSA private key in PEM (PKCS#1 or PKCS#8)";
-const NOT_RSA: &str = "field `key` holds a private key that is not RSA, and ZITADEL's API keys are";
+/// A problem and its remedy.
+type Unfit = (&'static str, &'static str);
 
-fn private_key(pem: &str) -> Result<EncodingKey, &'static str> {
+const UNUSABLE: Unfit = ("field `key` holds no usable RSA private key in PEM (PKCS#1 or PKCS#8)", DOWNLOAD);
+const NOT_RSA: Unfit = (
+    "field `key` holds a private key that is not RSA",
+    "give an RSA key, as ZITADEL makes them for API applications",
+);
+const ENCRYPTED: Unfit = (
+    "field `key` holds an encrypted private key",
+    "decrypt it (`openssl pkey` does), and write the decrypted PEM into the field",
+);
+const PUBLIC: Unfit = (
+    "field `key` holds a public key or a certificate, and no private key",
+    "write the private key that belongs to it into the field",
+);
+const SHORT: Unfit =
+    ("field `key` holds an RSA key of less than 2048 bits", "give an RSA key of at least 2048 bits");
+
+fn private_key(pem: &str) -> Result<EncodingKey, Unfit> {
     if pem.contains("BEGIN ENCRYPTED PRIVATE KEY") || pem.contains("Proc-Type: 4,ENCRYPTED") {
-        return Err("field `key` holds an encrypted private key: it must be given decrypted");
+        return Err(ENCRYPTED);
     }
     let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| {
-        if pem.contains("BEGIN PUBLIC KEY") || pem.contains("BEGIN CERTIFICATE") {
-            "field `key` holds a public key or a certificate, and no private key"
-        } else {
-            UNUSABLE
-        }
+        if pem.contains("BEGIN PUBLIC KEY") || pem.contains("BEGIN CERTIFICATE") { PUBLIC } else { UNUSABLE }
     })?;
     let rsa = match &der {
         PrivateKeyDer::Pkcs1(der) => der.secret_pkcs1_der(),
@@ -91,7 +104,7 @@ fn private_key(pem: &str) -> Result<EncodingKey, &'static str> {
     };
     match der::modulus_bits(rsa) {
         None => Err(UNUSABLE),
-        Some(..LEAST_BITS) => Err("field `key` holds an RSA key of less than 2048 bits"),
+        Some(..LEAST_BITS) => Err(SHORT),
         Some(_) => Ok(EncodingKey::from_rsa_der(rsa)),
     }
 }

@@ -20,9 +20,11 @@ const MAX_BYTES: usize = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The file that a key came from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyFile {
+    /// Absolute: the process may change its working directory.
     pub(crate) path: PathBuf,
+    others_can_read: bool,
     stamp: Stamp,
 }
 
@@ -51,9 +53,9 @@ impl KeyFile {
         if metadata.is_file() {
             let stamp = Stamp::of(&metadata);
             let text = read(path).map_err(unreadable)?;
-            warn_if_others_can_read(path, &metadata);
-            let file = Self { path: path.to_owned(), stamp };
-            return Ok((Key::parse(&text, Some(path))?, Some(file)));
+            let path = std::path::absolute(path).map_err(unreadable)?;
+            let key = Key::parse(&text, Some(&path))?;
+            return Ok((key, Some(Self { path, others_can_read: others_can_read(&metadata), stamp })));
         }
         let text = read_in_time(path).map_err(unreadable)?;
         Ok((Key::parse(&text, Some(path))?, None))
@@ -61,8 +63,17 @@ impl KeyFile {
 
     /// The same file as it is now, if it was replaced or written since.
     pub(crate) fn changed(&self) -> Option<Self> {
-        let stamp = Stamp::of(&fs::metadata(&self.path).ok()?);
-        (stamp != self.stamp).then(|| Self { path: self.path.clone(), stamp })
+        let metadata = fs::metadata(&self.path).ok()?;
+        let stamp = Stamp::of(&metadata);
+        let others_can_read = others_can_read(&metadata);
+        (stamp != self.stamp).then(|| Self { path: self.path.clone(), others_can_read, stamp })
+    }
+
+    pub(crate) fn warn_if_others_can_read(&self) {
+        if self.others_can_read {
+            let path = self.path.display().to_string();
+            tracing::warn!(?path, "others can read the key file; set its mode to 0600");
+        }
     }
 }
 
@@ -84,7 +95,7 @@ fn read_in_time(path: &Path) -> io::Result<Zeroizing<String>> {
         let _ = done.send(read(&path));
     })?;
     outcome.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-        Err(io::Error::new(io::ErrorKind::TimedOut, "it is no file, and did not end within 5 s"))
+        Err(io::Error::new(io::ErrorKind::TimedOut, "it is a pipe, which did not end within 5 s"))
     })
 }
 
@@ -101,12 +112,11 @@ fn read(path: &Path) -> io::Result<Zeroizing<String>> {
 }
 
 #[cfg(unix)]
-fn warn_if_others_can_read(path: &Path, metadata: &Metadata) {
-    use std::os::unix::fs::PermissionsExt;
-    if metadata.permissions().mode() & 0o077 != 0 {
-        tracing::warn!(path = ?path.display().to_string(), "others can read the key file; set its mode to 0600");
-    }
+fn others_can_read(metadata: &Metadata) -> bool {
+    std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 != 0
 }
 
 #[cfg(not(unix))]
-fn warn_if_others_can_read(_path: &Path, _metadata: &Metadata) {}
+fn others_can_read(_metadata: &Metadata) -> bool {
+    false
+}

@@ -29,8 +29,8 @@ const MEDIA_TYPES: [&str; 2] = ["application/jwk-set+json", "application/json"];
 
 /// A key for signatures.
 pub(crate) enum Key {
-    /// With the one algorithm that it verifies.
-    Readable(Algorithm, Box<DecodingKey>),
+    /// With the algorithms that it verifies.
+    Readable(&'static [Algorithm], Box<DecodingKey>),
     /// Of a kind that cannot be read here.
     Unreadable,
 }
@@ -41,7 +41,7 @@ type KnownKeys = HashMap<String, Arc<[Key]>>;
 impl Key {
     pub(crate) fn verifies(&self, by: Algorithm) -> Option<&DecodingKey> {
         match self {
-            Self::Readable(algorithm, key) if *algorithm == by => Some(key),
+            Self::Readable(algorithms, key) if algorithms.contains(&by) => Some(key),
             _ => None,
         }
     }
@@ -107,6 +107,11 @@ impl Keys {
         self.0.lock().answer(id)
     }
 
+    /// The keys of that id, as far as they were fetched.
+    pub(crate) fn known(&self, id: &str) -> Option<Arc<[Key]>> {
+        self.0.lock().known.get(id).cloned()
+    }
+
     fn fetch(&self, state: &mut State, now: Instant) -> Shared<BoxFuture<'static, ()>> {
         state.tried_at = Some(now);
         let inner = Arc::clone(&self.0);
@@ -140,7 +145,8 @@ impl Inner {
                 state.failure = None;
             }
             Err(error) => {
-                tracing::warn!(%error, "the issuer's keys cannot be fetched: known ones stay");
+                let cause = error.explain();
+                tracing::warn!(error = cause, "the issuer's keys cannot be fetched: known ones stay");
                 state.failure = Some(error);
                 // A failure is no reason to wait for the whole cool-down.
                 state.tried_at = now.checked_sub(COOL_DOWN.saturating_sub(Duration::from_secs(1)));
@@ -192,24 +198,32 @@ fn read(jwk: &Value) -> Option<(&str, Key)> {
 }
 
 fn readable(jwk: &Value) -> Option<Key> {
+    use Algorithm::{ES256, ES384, EdDSA, RS256, RS384, RS512};
     let text = |name: &str| jwk.get(name).and_then(Value::as_str);
-    let (algorithm, decoding) = match (text("kty")?, text("crv"), text("alg")) {
-        ("RSA", _, algorithm @ (None | Some("RS256" | "RS384" | "RS512"))) => (
-            self::algorithm(algorithm.unwrap_or("RS256"))?,
-            DecodingKey::from_rsa_components(text("n")?, text("e")?),
-        ),
+    // An RSA key verifies by any of these where it does not say by which (RFC 7517 section 4.4); a curve, by one.
+    let (algorithms, decoding): (&'static [Algorithm], _) = match (text("kty")?, text("crv"), text("alg")) {
+        ("RSA", _, algorithm) => {
+            let algorithms: &'static [Algorithm] = match algorithm {
+                None => &[RS256, RS384, RS512],
+                Some("RS256") => &[RS256],
+                Some("RS384") => &[RS384],
+                Some("RS512") => &[RS512],
+                Some(_) => return None,
+            };
+            (algorithms, DecodingKey::from_rsa_components(text("n")?, text("e")?))
+        }
         ("EC", Some("P-256"), None | Some("ES256")) => {
-            (Algorithm::ES256, DecodingKey::from_ec_components(text("x")?, text("y")?))
+            (&[ES256], DecodingKey::from_ec_components(text("x")?, text("y")?))
         }
         ("EC", Some("P-384"), None | Some("ES384")) => {
-            (Algorithm::ES384, DecodingKey::from_ec_components(text("x")?, text("y")?))
+            (&[ES384], DecodingKey::from_ec_components(text("x")?, text("y")?))
         }
         ("OKP", Some("Ed25519"), None | Some("EdDSA")) => {
-            (Algorithm::EdDSA, DecodingKey::from_ed_components(text("x")?))
+            (&[EdDSA], DecodingKey::from_ed_components(text("x")?))
         }
         _ => return None,
     };
-    Some(Key::Readable(algorithm, Box::new(decoding.ok()?)))
+    Some(Key::Readable(algorithms, Box::new(decoding.ok()?)))
 }
 
 /// The algorithms that are taken: asymmetric ones, by name. `none` and HMAC have no place here.

@@ -141,7 +141,7 @@ async fn verdicts_are_bounded_in_bytes() {
         world.admin.set_metadata(&format!("key-{key}"), [b'x'; 4000]);
     }
     // 80 KB of metadata stand in the answer about each token, and once more decoded.
-    let verifier = world.builder().cache_bytes(2 * 1024 * 1024).build().unwrap();
+    let verifier = world.builder().max_answer_bytes(128 * 1024).cache_bytes(2 * 1024 * 1024).build().unwrap();
     for _ in 0..30 {
         authorize(&verifier, &world.admin.pat()).await.unwrap();
     }

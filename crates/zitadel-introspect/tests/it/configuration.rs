@@ -48,7 +48,8 @@ fn values_out_of_bounds_are_refused() {
         (good().cache_ttl(Duration::from_secs(3601)), "cache_ttl: "),
         (good().negative_cache_ttl(Duration::from_secs(11)), "negative_cache_ttl: "),
         (good().cache_capacity(0), "cache_capacity: "),
-        (good().cache_bytes(1024 * 1024 - 1), "cache_bytes: "),
+        (good().cache_bytes(16 * 1024 * 1024 - 1), "cache_bytes: "),
+        (good().max_answer_bytes(2048).cache_bytes(32 * 1024 - 1), "cache_bytes: "),
         (good().max_answer_bytes(1023), "max_answer_bytes: "),
         (good().max_answer_bytes(64 * 1024 * 1024 + 1), "max_answer_bytes: "),
         (good().refresh_ahead(Duration::from_secs(61)), "refresh_ahead: "),
@@ -69,7 +70,8 @@ fn values_out_of_bounds_are_refused() {
         assert!(!text.contains("user:secret"), "{text}");
     }
     for builder in [
-        good().cache_bytes(1024 * 1024),
+        good().cache_bytes(16 * 1024 * 1024),
+        good().max_answer_bytes(2048).cache_bytes(32 * 1024),
         good().max_answer_bytes(1024),
         good().max_answer_bytes(64 * 1024 * 1024),
         good().timeout(Duration::from_secs(10)),
@@ -86,15 +88,16 @@ fn settings_that_contradict_each_other_or_have_no_effect_are_refused_and_both_na
     let good = || builder("https://host.example");
     let jwts =
         || Verifier::jwt_builder_without_revocation(Issuer::parse("https://host.example").unwrap(), "1");
+    let loopback = || builder("http://127.0.0.1:8080");
     let off = "`cache_off`";
     let only = "`jwt_builder_without_revocation`";
     let local = "`verify_jwts_locally_without_revocation`";
-    for (builder, field, other) in [
+    for (builder, field, other) in vec![
         (good().project("1").verify_jwts_locally_without_revocation("2"), "project: ", local),
         (jwts().project("2"), "project: ", local),
         (good().cache_off().cache_ttl(SECOND), "cache_ttl: ", off),
         (good().cache_capacity(9).cache_off(), "cache_capacity: ", off),
-        (good().cache_off().cache_bytes(9 * 1024 * 1024), "cache_bytes: ", off),
+        (good().cache_off().cache_bytes(16 * 1024 * 1024), "cache_bytes: ", off),
         (good().cache_off().negative_cache_ttl(SECOND), "negative_cache_ttl: ", off),
         (good().cache_off().negative_cache_capacity(9), "negative_cache_capacity: ", off),
         (good().cache_off().denial_refresh_interval(SECOND), "denial_refresh_interval: ", off),
@@ -118,6 +121,15 @@ fn settings_that_contradict_each_other_or_have_no_effect_are_refused_and_both_na
             off,
         ),
         (good().fresh_assertions(), "fresh_assertions: ", "no key"),
+        (
+            jwts().verify_jwts_locally_without_revocation("2"),
+            "verify_jwts_locally_without_revocation: ",
+            only,
+        ),
+        (good().header("x-a", "1").header("X-A", "2"), "header: ", "\"x-a\" is set twice"),
+        (good().header("user-agent", "mine"), "header: ", "user-agent"),
+        (loopback().proxy("http://proxy.example"), "proxy: ", "a loopback issuer"),
+        (loopback().root_certificates_pem("x"), "root_certificates_pem: ", "plain http"),
         (jwts().fresh_assertions(), "fresh_assertions: ", "no key"),
     ] {
         let text = message(builder);
@@ -125,7 +137,7 @@ fn settings_that_contradict_each_other_or_have_no_effect_are_refused_and_both_na
     }
     for builder in [
         good().project("1").verify_jwts_locally_without_revocation("1"),
-        jwts().project("1").cache_bytes(9 * 1024 * 1024),
+        jwts().project("1").cache_bytes(16 * 1024 * 1024),
         jwts().cache_off(),
         good().cache_off().serve_stale_on_error(Duration::ZERO),
     ] {

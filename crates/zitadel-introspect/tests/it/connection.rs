@@ -1,9 +1,6 @@
 //! Other ways to the issuer: another address, a proxy, a private certificate authority, extra headers.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Mutex};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedKey, IsCa, KeyPair, SanType, date_time_ymd,
@@ -136,10 +133,8 @@ async fn a_proxy_and_extra_headers_are_used() {
 #[tokio::test]
 async fn a_loopback_issuer_is_never_asked_through_a_proxy() {
     let world = World::new().await;
-    let proxy = Proxy::start(world.issuer.address()).await;
-    let verifier = world.builder().proxy(format!("http://{}", proxy.address)).build().unwrap();
-    verifier.check().await.unwrap();
-    assert_eq!(proxy.connections.load(Ordering::SeqCst), 0);
+    let refused = world.builder().proxy("http://proxy.example:3128").build().err().unwrap();
+    assert!(refused.to_string().starts_with("proxy: has no effect: a loopback issuer"), "{refused}");
 }
 
 fn tls(
@@ -170,19 +165,17 @@ async fn end_tls(listener: TcpListener, acceptor: TlsAcceptor, to: std::net::Soc
 struct Proxy {
     address: std::net::SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
-    connections: Arc<AtomicUsize>,
 }
 
 impl Proxy {
     async fn start(to: std::net::SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (seen, connections) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicUsize>::default());
-        let (heads, count) = (Arc::clone(&seen), Arc::clone(&connections));
+        let seen = Arc::<Mutex<Vec<String>>>::default();
+        let heads = Arc::clone(&seen);
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                count.fetch_add(1, Ordering::SeqCst);
                 let heads = Arc::clone(&heads);
                 tokio::spawn(async move {
                     let mut buffer = vec![0; 16 * 1024];
@@ -194,6 +187,6 @@ impl Proxy {
                 });
             }
         });
-        Self { address, seen, connections }
+        Self { address, seen }
     }
 }

@@ -69,7 +69,19 @@ async fn throttling_is_not_asked_again_and_its_patience_is_passed_on() {
         world.issuer.inject(Fault::status(429).header("retry-after", asked_for));
         let error = authorize(&world.verifier(), &world.token).await.unwrap_err();
         assert_eq!(error.to_response().headers()["retry-after"], given.to_string());
-        assert_eq!(world.issuer.introspections(), 1);
+        let probes = usize::from(asked_for != "soon");
+        assert_eq!(world.issuer.introspections(), 1 + probes, "a probe looks into a demand for patience");
+    }
+}
+
+#[tokio::test]
+async fn a_page_for_people_says_nothing_about_our_key() {
+    for status_code in [200, 401, 403, 404] {
+        let world = World::new().await;
+        world.issuer.inject(Fault::answer(status_code, "text/html; charset=utf-8", "<html>Log in</html>"));
+        let error = authorize(&world.verifier(), &world.token).await.unwrap_err();
+        let Reason::Unavailable(error) = error.reason() else { panic!("{error}") };
+        assert!(error.to_string().contains("it is HTML"), "{status_code}: {error}");
     }
 }
 

@@ -2,6 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use serde_json::{Value, json};
 use zitadel_introspect::{InvalidToken, Issuer, Reason, Requirement, TestClock, Verifier};
 use zitadel_introspect_testkit::{self as testkit, Algorithm, Endpoint, Fault, Profile, Token};
@@ -137,6 +141,73 @@ async fn keys_for_other_purposes_verify_nothing() {
         publish(&world, |keys| keys[0][name] = value.clone(), "application/json").await;
         assert_eq!(status(&authorize(&local(&world), &token).await), outcome, "{name}: {value}");
     }
+}
+
+#[tokio::test]
+async fn an_rsa_key_without_an_algorithm_verifies_by_each_of_its_kind() {
+    use aws_lc_rs::{
+        rand::SystemRandom,
+        signature::{self, KeyPair},
+    };
+    let world = World::new().await;
+    let key_json: Value = serde_json::from_str(&world.api.key_json()).unwrap();
+    let pem = key_json["key"].as_str().unwrap();
+    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    let pair = signature::RsaKeyPair::from_der(&STANDARD.decode(body).unwrap()).unwrap();
+    let (n, e) = (pair.public_key().modulus(), pair.public_key().exponent());
+    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let mut jwk = json!({"kty": "RSA", "kid": "bare", "n": encode(n.big_endian_without_leading_zero()),
+        "e": encode(e.big_endian_without_leading_zero())});
+    let signed = |algorithm: &str, padding: &'static dyn signature::RsaEncoding| {
+        let header = json!({"alg": algorithm, "typ": "JWT", "kid": "bare"});
+        let message = [header, good_claims(&world)].map(|part| encode(part.to_string().as_bytes())).join(".");
+        let mut bytes = vec![0; pair.public_modulus_len()];
+        pair.sign(padding, &SystemRandom::new(), message.as_bytes(), &mut bytes).unwrap();
+        format!("{message}.{}", encode(&bytes))
+    };
+    for named in [None, Some("RS256"), Some("RS384"), Some("RS512")] {
+        jwk["alg"] = named.into();
+        world.issuer.heal();
+        publish(&world, |keys| *keys = vec![jwk.clone()], "application/json").await;
+        let verifier = local(&world);
+        for (algorithm, padding) in [
+            ("RS256", &signature::RSA_PKCS1_SHA256),
+            ("RS384", &signature::RSA_PKCS1_SHA384),
+            ("RS512", &signature::RSA_PKCS1_SHA512),
+        ] {
+            let fits = named.is_none_or(|named| named == algorithm);
+            let outcome = status(&authorize(&verifier, &signed(algorithm, padding)).await);
+            assert_eq!(outcome, if fits { 200 } else { 401 }, "{algorithm} with a key for {named:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_jwt_that_names_no_key_is_asked_about() {
+    let world = World::new().await;
+    let mut header = good_header(&world);
+    header["kid"] = Value::Null;
+    let token = world.issuer.forge(&header, &good_claims(&world));
+    assert_eq!(status(&authorize(&auto(&world), &token).await), 401);
+    assert_eq!(world.issuer.introspections(), 1);
+    assert_eq!(status(&authorize(&local(&world), &token).await), 401);
+    assert_eq!(world.issuer.introspections(), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_wait_for_keys() {
+    let world = World::new().await;
+    let verifier = auto(&world);
+    let token = jwt(&world);
+    assert_eq!(status(&authorize(&verifier, &token).await), 200);
+    world.issuer.rotate_key(Algorithm::Es256);
+    let of_new_key = jwt(&world);
+    of_new_key.revoke();
+    let held = world.issuer.hold(Endpoint::Keys);
+    let fresh = Requirement::any_caller().fresh_within(Duration::ZERO);
+    assert_eq!(status(&require(&verifier, &of_new_key, &fresh).await), 401);
+    assert_eq!(world.issuer.introspections(), 1);
+    drop(held);
 }
 
 #[tokio::test]

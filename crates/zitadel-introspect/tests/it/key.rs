@@ -158,20 +158,20 @@ async fn the_keys_pem_is_pkcs1_or_pkcs8_and_other_kinds_are_named() {
     let ec = rcgen::KeyPair::generate().unwrap();
     let public = ec.public_key_pem();
     for (text, told) in [
-        (ec.serialize_pem(), "is not RSA"),
-        (pem("EC PRIVATE KEY", b"0"), "is not RSA"),
-        (pem("ENCRYPTED PRIVATE KEY", b"0"), "encrypted"),
+        (ec.serialize_pem(), "give an RSA key, as ZITADEL"),
+        (pem("EC PRIVATE KEY", b"0"), "give an RSA key, as ZITADEL"),
+        (pem("ENCRYPTED PRIVATE KEY", b"0"), "decrypt it"),
         (
             format!(
                 "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\n{body}\n-----END RSA PRIVATE KEY-----\n"
             ),
-            "encrypted",
+            "decrypt it",
         ),
-        (public, "a public key"),
-        (pem("RSA PRIVATE KEY", &rsa_of(1024)), "less than 2048 bits"),
-        (pem("RSA PRIVATE KEY", &rsa_of(2047)), "less than 2048 bits"),
+        (public, "write the private key"),
+        (pem("RSA PRIVATE KEY", &rsa_of(1024)), "of at least 2048 bits"),
+        (pem("RSA PRIVATE KEY", &rsa_of(2047)), "of at least 2048 bits"),
         (pem("RSA PRIVATE KEY", &rsa_of(2048)), "no usable RSA private key"),
-        (pem("PRIVATE KEY", &pkcs8(&rsa_of(1024))), "less than 2048 bits"),
+        (pem("PRIVATE KEY", &pkcs8(&rsa_of(1024))), "of at least 2048 bits"),
         (pem("RSA PRIVATE KEY", b"0"), "no usable RSA private key"),
     ] {
         key["key"] = text.into();

@@ -80,6 +80,22 @@ async fn jwts_that_nobody_can_read_are_told_loudly_and_once() {
 }
 
 #[tokio::test]
+async fn a_made_up_algorithm_is_not_told_as_one_of_the_issuers() {
+    let world = World::new().await;
+    let issuer = Issuer::parse(&world.issuer.url()).unwrap();
+    let verifier = Verifier::jwt_builder_without_revocation(issuer, world.project.id()).build().unwrap();
+    let good = world.admin.access_token().for_project(&world.project).jwt().issue();
+    assert_eq!(status(&authorize(&verifier, &good).await), 200);
+    let (log, _logging) = Log::start(Level::INFO);
+    for key_id in [world.issuer.signing_key_id(), "unknown".to_owned()] {
+        let header = serde_json::json!({"alg": "XX999", "typ": "JWT", "kid": key_id});
+        let made_up = world.issuer.forge(&header, &serde_json::json!({"jti": "1"}));
+        assert_eq!(status(&authorize(&verifier, &made_up).await), 401);
+    }
+    assert_eq!(log.lines("ERROR"), 0);
+}
+
+#[tokio::test]
 async fn handler_tests_see_the_bodies_and_challenges_of_production() {
     let verifier = TestTokens::new()
         .caller("token", TestCaller::new("ada").role("editor").organization("acme"))

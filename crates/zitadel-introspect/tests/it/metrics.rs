@@ -10,15 +10,18 @@ use crate::setup::{World, authorize};
 async fn counters_gauges_and_the_latency_are_published() {
     let recorder = DebuggingRecorder::new();
     let seen = recorder.snapshotter();
-    recorder.install().unwrap();
     let world = World::new().await;
     let verifiers = [world.verifier(), world.verifier()];
-    for (verifier, requests) in verifiers.iter().zip([4, 2]) {
+    authorize(&verifiers[0], &world.token).await.unwrap();
+    // The first publication comes before the recorder, which then knows nothing of it.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    recorder.install().unwrap();
+    for (verifier, requests) in verifiers.iter().zip([3, 2]) {
         for _ in 0..requests {
             authorize(verifier, &world.token).await.unwrap();
         }
     }
-    let (mut hits, mut held) = (0, 0.0);
+    let (mut hits, mut held) = (0, 0.0_f64);
     let mut found = [false; 3];
     let published = async {
         while found != [true; 3] {
@@ -32,7 +35,7 @@ async fn counters_gauges_and_the_latency_are_published() {
                 match (key.key().name(), value) {
                     // The snapshot takes what it shows: the sum is what was counted.
                     ("zitadel_introspect_hits_total", DebugValue::Counter(more)) => hits += more,
-                    ("zitadel_introspect_cache_entries", DebugValue::Gauge(more)) => held += more.0,
+                    ("zitadel_introspect_cache_entries", DebugValue::Gauge(more)) => held = held.max(more.0),
                     ("zitadel_introspect_upstream_seconds", DebugValue::Histogram(times)) => {
                         found[2] |= !times.is_empty();
                     }
@@ -40,7 +43,7 @@ async fn counters_gauges_and_the_latency_are_published() {
                 }
                 // Two verifiers with the same labels add up.
                 found[0] = hits == 4;
-                found[1] = (held - 2.0_f64).abs() < 0.1;
+                found[1] = (held - 2.0).abs() < 0.1;
             }
         }
     };

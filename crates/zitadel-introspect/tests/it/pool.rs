@@ -115,6 +115,26 @@ async fn several_callers_at_once_on_a_silent_pool_are_all_answered() {
 }
 
 #[tokio::test]
+async fn an_issuer_that_is_only_slow_is_asked_one_question_more() {
+    let world = World::new().await;
+    let timeout = Duration::from_secs(2);
+    let verifier = world.builder().timeout(timeout).build().unwrap();
+    verifier.check().await.unwrap();
+    let asked = world.issuer.introspections();
+    world.issuer.inject(testkit::Fault::latency(timeout * 3 / 4));
+    let asking: Vec<_> = (0..20)
+        .map(|_| {
+            let (verifier, token) = (verifier.clone(), world.admin.pat());
+            tokio::spawn(async move { status(&authorize(&verifier, &token).await) })
+        })
+        .collect();
+    for asked in asking {
+        assert_eq!(asked.await.unwrap(), 200);
+    }
+    assert_eq!(world.issuer.introspections() - asked, 21);
+}
+
+#[tokio::test]
 async fn keys_and_discovery_survive_a_silent_pool_as_well() {
     let (world, middlebox, _) = pooled(1).await;
     let issuer = zitadel_introspect::Issuer::parse("http://issuer.example").unwrap();

@@ -123,6 +123,12 @@ async fn a_host_without_an_instance_is_told_what_to_use() {
         };
         assert_eq!(found, is_said, "{}", chain(&error));
         if is_said.is_some() {
+            // The instance is found by the issuer's name, wherever that is asked.
+            let inner = format!("http://localhost:{}", world.issuer.address().port());
+            let elsewhere =
+                world.builder().connect_to(inner).build().unwrap().check().await.unwrap_err().to_string();
+            assert!(elsewhere.contains(&world.issuer.address().to_string()), "{elsewhere}");
+            assert!(!elsewhere.contains("connect_to"), "{elsewhere}");
             let host = world.issuer.address().to_string();
             let text = error.to_string();
             assert!(
