@@ -86,7 +86,7 @@ async fn serve_actix(verifier: Verifier, port: u16) -> Result<(), Box<dyn Error>
 async fn serve_tonic(verifier: Verifier, port: u16) -> Result<(), Box<dyn Error>> {
     let methods =
         Methods::new().public("/race.Race/Public").require("/race.Race/Private", Requirement::any_caller());
-    let mut server = Server::builder().layer(RequireAuthorizationLayer::new(verifier, methods));
+    let mut server = Server::builder().layer(RequireAuthorizationLayer::new(verifier, methods)?);
     server.add_service(Race).serve(([127, 0, 0, 1], port).into()).await?;
     Ok(())
 }

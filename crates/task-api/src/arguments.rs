@@ -12,8 +12,8 @@ use strsim::damerau_levenshtein;
 use url::Url;
 
 use crate::{
+    exit::{BAD_CONFIGURATION, say},
     settings::{KEY_JSON, Settings},
-    start::{BAD_CONFIGURATION, say},
 };
 
 /// The beginning of the names of our variables.

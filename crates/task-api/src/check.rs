@@ -13,10 +13,7 @@ use std::{
 use zitadel_introspect::{Caller, IssuerError, Reason, Requirement, Verifier};
 
 use crate::{
-    observe::actor_name,
-    settings::{Settings, shown},
-    start::{self, BAD_CONFIGURATION},
-    store, verifier,
+    exit::BAD_CONFIGURATION, observe::actor_name, open, settings::Settings, shown::shown, store, verifier,
 };
 
 /// ZITADEL refuses a client assertion that is two seconds ahead; ours is dated a few seconds back.
@@ -128,7 +125,7 @@ fn addresses(settings: &Settings, report: &mut Report) {
     let metrics = (settings.metrics_address().0, "--metrics-address", "--metrics-address");
     let mut are_free = true;
     for (address, flag, remedy) in [Some(http), grpc, Some(metrics)].into_iter().flatten() {
-        if let Err(problem) = start::listen(address, flag, remedy) {
+        if let Err(problem) = open::listen(address, flag, remedy) {
             are_free = false;
             Report::warned("ports", format_args!("{problem}, unless it is this server that runs already"));
         }
@@ -136,7 +133,7 @@ fn addresses(settings: &Settings, report: &mut Report) {
     if are_free {
         ok("ports", "free");
     }
-    if let Err(problem) = start::options(settings) {
+    if let Err(problem) = open::options(settings) {
         report.failed("settings", problem);
     }
 }

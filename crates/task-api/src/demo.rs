@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use zitadel_introspect::{ClientAuth, Verifier};
 use zitadel_introspect_testkit::{Api, Issuer, Token};
 
-use crate::{grpc::SERVICE, settings::Settings, start::StartError, verifier};
+use crate::{exit::StartError, methods::SERVICE, settings::Settings, verifier};
 
 #[derive(Debug)]
 pub(crate) struct Demo {

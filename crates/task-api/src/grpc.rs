@@ -2,14 +2,7 @@
 
 mod front;
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    io,
-    net::TcpListener,
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{collections::HashMap, convert::Infallible, io, net::TcpListener, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, middleware};
 use futures_util::StreamExt;
@@ -17,7 +10,7 @@ use tonic::{Code, Request, Response, Status, Streaming, server::NamedService};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::Service;
 use tower_http::catch_panic::CatchPanicLayer;
-use zitadel_introspect_tonic::{Authorized, Methods, RequireAuthorizationLayer, Requirement, Verifier};
+use zitadel_introspect_tonic::{Authorized, RequireAuthorizationLayer, Verifier};
 
 use self::proto::{
     AddTaskRequest, AddTaskResponse, AddTasksRequest, AddTasksResponse, HealthzRequest, HealthzResponse,
@@ -27,6 +20,7 @@ use self::proto::{
 use crate::{
     form::{NoTask, trimmed},
     limits::Limits,
+    methods::{SERVICE, methods},
     observe::{name_caller, observe},
     options::Options,
     serve::{self, Speaks},
@@ -44,8 +38,6 @@ mod proto {
 }
 
 const DEFINITION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/example.bin"));
-/// The name of the tasks service.
-pub(crate) const SERVICE: &str = proto::example_service_server::SERVICE_NAME;
 /// A bug of ours.
 const INTERNAL: &str = "internal server error";
 const HINT: &str = "create a new task with `AddTask`";
@@ -87,7 +79,7 @@ pub async fn serve(
         .merge(standard)
         .fallback(async || Status::unimplemented("unimplemented").into_http::<Body>())
         .layer(middleware::from_fn(name_caller))
-        .layer(RequireAuthorizationLayer::new(verifier, methods(options)))
+        .layer(RequireAuthorizationLayer::new(verifier, methods(options)).map_err(io::Error::other)?)
         .layer(CatchPanicLayer::custom(|_| Status::internal(INTERNAL).into_http::<Body>()))
         .layer(middleware::from_fn(front::receive))
         .layer(middleware::from_fn(observe));
@@ -125,23 +117,6 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         // So that clients can show the details of errors.
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-}
-
-/// What callers must have for each method; what is not named here is denied.
-fn methods(options: &Options) -> Methods {
-    let method = |name: &str| format!("/{SERVICE}/{name}");
-    Methods::new()
-        .public(method("Healthz"))
-        .require(method("ListTasks"), Requirement::any_caller())
-        .require(method("AddTask"), tasks::add_requirement(options))
-        .require(method("AddTasks"), tasks::add_requirement(options))
-        .public_health_and_reflection()
-}
-
-/// The name of a method that there is: what callers make up is kept nowhere.
-pub(crate) fn known(path: &str) -> Option<&'static str> {
-    static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| methods(&Options::default()).names());
-    NAMES.iter().map(String::as_str).find(|name| *name == path)
 }
 
 struct Tasks(Arc<dyn Store>);

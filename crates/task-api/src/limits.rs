@@ -19,7 +19,7 @@ use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use tokio::sync::Semaphore;
 use tower::{BoxError, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::error::Overloaded};
 
-use crate::{routes::respond, tasks};
+use crate::{answer::respond, tasks};
 
 /// How often clients are forgotten that have kept quiet.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);

@@ -8,11 +8,11 @@ use metrics::{Unit, describe_counter, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder};
 
 use crate::{
+    exit::StartError,
     limits::Limits,
     readiness::Readiness,
     routes,
     serve::{self, Speaks},
-    start::StartError,
 };
 
 /// In seconds: from a verdict that is held to a request that waits for everything.

@@ -19,7 +19,7 @@ use tonic::Code;
 use tracing::{Instrument, Span, field::Empty};
 use zitadel_introspect_axum::Caller;
 
-use crate::grpc;
+use crate::methods;
 
 /// What balancers ask every few seconds.
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
@@ -32,7 +32,7 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     let (method, path) = (method(request.method()), request.uri().path().to_owned());
     let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let matched = matched.filter(|path| !path.contains('*'));
-    let route = grpc::known(&path).or(matched).unwrap_or("other").to_owned();
+    let route = methods::known(&path).or(matched).unwrap_or("other").to_owned();
     let span = tracing::info_span!(
         "request",
         request_id = id.to_str().unwrap_or_default(),

@@ -12,9 +12,8 @@ use std::{
 use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de::Error as _};
-use zitadel_introspect::echo;
 
-use crate::limits::Limits;
+use crate::{limits::Limits, shown::shown};
 
 const DATABASE: &str = "sqlite://tasks.db";
 const PORT: u16 = 8089;
@@ -300,11 +299,6 @@ impl Settings {
 }
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-/// A path in a message: not where it could be a secret that was put there by mistake.
-pub(crate) fn shown(path: &Path) -> String {
-    echo::path(path).unwrap_or_else(|| "the path (not shown: it may be a secret)".to_owned())
-}
 
 /// What a TOML parser says, without the value that it found.
 fn without_value(message: &str) -> String {

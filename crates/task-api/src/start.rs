@@ -1,7 +1,6 @@
 //! From the command line to a listening socket: everything that can be wrong is found out here.
 
 use std::{
-    error::Error,
     io::{self, IsTerminal},
     net::{IpAddr, SocketAddr, TcpListener},
     process::ExitCode,
@@ -9,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderValue;
 use tracing_subscriber::EnvFilter;
 use zitadel_introspect::{IssuerError, Verifier};
 
@@ -17,21 +15,20 @@ use crate::{
     arguments::{Arguments, Command},
     check,
     demo::Demo,
+    exit::StartError,
     limits::Limits,
     metrics,
+    open::{listen, options, store},
     options::Options,
     readiness::Readiness,
-    settings::{LogFormat, Settings, Time},
+    settings::{LogFormat, Settings},
     store::{self, Store},
     verifier,
 };
 
-/// Bad arguments, a bad key, a port that is taken.
-pub(crate) const BAD_CONFIGURATION: u8 = 2;
+pub use crate::exit::fail;
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-pub(crate) type StartError = Box<dyn Error + Send + Sync>;
 
 /// All that a server needs to serve.
 #[derive(Debug)]
@@ -103,18 +100,6 @@ pub async fn close(store: &dyn Store) {
     }
 }
 
-/// Says in one line why there is nothing to serve.
-#[must_use]
-pub fn fail(error: &dyn Error) -> ExitCode {
-    say(&format!("error: {error}"));
-    ExitCode::from(BAD_CONFIGURATION)
-}
-
-#[expect(clippy::print_stderr, reason = "the last words of a process that cannot start")]
-pub(crate) fn say(line: &str) {
-    eprintln!("{line}");
-}
-
 async fn prepare(arguments: &Arguments, serves: Serves) -> Result<Started, StartError> {
     let settings = &arguments.settings;
     let options = options(settings)?;
@@ -144,31 +129,12 @@ async fn prepare(arguments: &Arguments, serves: Serves) -> Result<Started, Start
     Ok(Started { verifier, store, readiness, limits, options, listener, grpc, addr, grpc_addr, demo })
 }
 
-pub(crate) fn options(settings: &Settings) -> Result<Options, StartError> {
-    let origins = settings.cors_origin.iter().flatten();
-    let cors_origins = origins.map(|origin| cors_origin(origin)).collect::<Result<_, _>>()?;
-    Ok(Options { add_fresh_within: settings.add_fresh_within.map(|Time(time)| time), cors_origins })
-}
-
 fn own_verifier(settings: &Settings) -> Result<Verifier, StartError> {
     let auth = verifier::client_auth(settings);
     if let (Err(domain), Err(key)) = (settings.domain(), &auth) {
         return Err(format!("{domain}; {key}; or try --demo, which needs neither").into());
     }
     Ok(verifier::verifier(settings, verifier::issuer(settings)?, auth?)?)
-}
-
-/// An origin as a browser sends it, which is compared to the letter.
-fn cors_origin(text: &str) -> Result<HeaderValue, String> {
-    let is_origin = url::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text);
-    let value = HeaderValue::try_from(text).ok().filter(|_| is_origin);
-    value.ok_or_else(|| {
-        format!(
-            "--cors-origin: {} is no origin; write scheme, host and, unless it is the scheme's own, port, such as \
-            https://app.example.com",
-            zitadel_introspect::echo::value(text)
-        )
-    })
 }
 
 /// Nobody has asked for the usual address: where it is taken there are no metrics.
@@ -196,25 +162,6 @@ fn grpc_address(
         (Serves::Http, None) => Ok(None),
         (Serves::Http, Some(_)) => Err("--grpc-port: this server speaks HTTP alone; leave it out".into()),
     }
-}
-
-pub(crate) async fn store(settings: &Settings) -> Result<Arc<dyn Store>, StartError> {
-    let password = settings.database_password_file.as_deref();
-    let store = store::open(settings.database(), password).await;
-    Ok(store.map_err(|error| format!("--database: {error}"))?)
-}
-
-pub(crate) fn listen(address: SocketAddr, flag: &str, remedy: &str) -> Result<TcpListener, StartError> {
-    let explain = |error: io::Error| {
-        format!(
-            "{flag}: cannot listen on {} port {} ({error}); choose another with {remedy}",
-            address.ip(),
-            address.port()
-        )
-    };
-    let listener = TcpListener::bind(address).map_err(explain)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 /// Where a person on this machine reaches the server.

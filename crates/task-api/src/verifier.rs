@@ -3,9 +3,12 @@
 use std::{fs, path::Path};
 
 use secrecy::ExposeSecret;
-use zitadel_introspect::{Builder, ClientAuth, ConfigError, Issuer, IssuerError, Verifier};
+use zitadel_introspect::{ClientAuth, ConfigError, Issuer, IssuerError, Verifier, VerifierBuilder};
 
-use crate::settings::{KEY_JSON, Settings, Time, shown};
+use crate::{
+    settings::{KEY_JSON, Settings, Time},
+    shown::shown,
+};
 
 /// The library's settings that messages name, and the flags by which they are set here.
 const FLAGS: [(&str, &str); 18] = [
@@ -65,7 +68,10 @@ pub(crate) fn verifier(settings: &Settings, issuer: Issuer, auth: ClientAuth) ->
 }
 
 /// All that can be set beside issuer and key.
-pub(crate) fn with_settings(settings: &Settings, mut builder: Builder) -> Result<Builder, String> {
+pub(crate) fn with_settings(
+    settings: &Settings,
+    mut builder: VerifierBuilder,
+) -> Result<VerifierBuilder, String> {
     macro_rules! set {
         ($($field:ident),+) => {
             $(if let Some(value) = settings.$field.clone() {

@@ -1,6 +1,11 @@
 //! Extractors: the caller as an argument of a handler.
 
-use std::{fmt, future::Future, marker::PhantomData, ops::Deref, pin::Pin};
+use std::{
+    fmt,
+    future::{Ready, ready},
+    ops::Deref,
+    pin::Pin,
+};
 
 use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
@@ -8,11 +13,13 @@ use actix_web::{
     http::header::{AUTHORIZATION, HeaderValue},
     web::Data,
 };
-use zitadel_introspect::{AuthError, Caller, RequiredRole, Requirement, Verifier};
+use futures_util::future::Either;
+use zitadel_introspect::{AuthError, Caller, RequiredRole, Requirement, Verifier, adapter::CallerAs};
 
 use crate::Rejection;
 
-type Extraction<T> = Pin<Box<dyn Future<Output = Result<T, Rejection>>>>;
+/// Ready where a verdict is held, which needs no box.
+type Extraction<T> = Either<Ready<Result<T, Rejection>>, Pin<Box<dyn Future<Output = Result<T, Rejection>>>>>;
 
 /// A caller with a valid token.
 ///
@@ -24,10 +31,7 @@ pub struct Authorized(pub Caller);
 /// A caller with a valid token and a role, which stands in the type.
 ///
 /// Derefs to the [`Caller`].
-pub struct AuthorizedAs<R> {
-    caller: Caller,
-    role: PhantomData<fn() -> R>,
-}
+pub struct AuthorizedAs<R>(pub CallerAs<R>);
 
 /// A caller, if the request carries bearer credentials at all.
 ///
@@ -42,8 +46,11 @@ impl FromRequest for Authorized {
     type Future = Extraction<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        if let Some(caller) = held(request) {
+            return Either::Left(ready(Ok(Self(caller))));
+        }
         let request = request.clone();
-        Box::pin(async move { Ok(Self(authorize(&request).await?)) })
+        Either::Right(Box::pin(async move { Ok(Self(authorize(&request).await?)) }))
     }
 }
 
@@ -53,11 +60,10 @@ impl<R: RequiredRole> FromRequest for AuthorizedAs<R> {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
-        Box::pin(async move {
+        Either::Right(Box::pin(async move {
             let caller = authorize(&request).await?;
-            let caller = caller.require(&Requirement::role(R::ROLE)).await?;
-            Ok(Self { caller, role: PhantomData })
-        })
+            Ok(Self(CallerAs::require(&caller).await?))
+        }))
     }
 }
 
@@ -67,8 +73,14 @@ impl FromRequest for MaybeAuthorized {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
-        Box::pin(async move { Ok(Self(authorize_optional(&request).await?)) })
+        Either::Right(Box::pin(async move { Ok(Self(authorize_optional(&request).await?)) }))
     }
+}
+
+/// The caller, where nothing must be awaited.
+fn held(request: &HttpRequest) -> Option<Caller> {
+    let verifier = verifier(request).ok()?;
+    known(request, verifier).or_else(|| verifier.authorize_held(fields(request), &Requirement::any_caller()))
 }
 
 async fn authorize(request: &HttpRequest) -> Result<Caller, AuthError> {
@@ -95,31 +107,38 @@ fn verifier(request: &HttpRequest) -> Result<&Verifier, AuthError> {
 
 /// The caller whom the middleware has let in, by this very verifier.
 fn known(request: &HttpRequest, verifier: &Verifier) -> Option<Caller> {
-    request.extensions().get::<Caller>().filter(|caller| caller.is_of(verifier)).cloned()
+    request.extensions().get::<Caller>().filter(|caller| verifier.has_verified(caller)).cloned()
 }
 
 fn fields(request: &HttpRequest) -> impl Iterator<Item = &[u8]> {
     request.headers().get_all(AUTHORIZATION).map(HeaderValue::as_bytes)
 }
 
-impl<R> AuthorizedAs<R> {
-    /// The caller, to keep.
-    #[must_use]
-    pub fn into_caller(self) -> Caller {
-        self.caller
+impl Deref for Authorized {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.0
     }
 }
 
 impl<R> Deref for AuthorizedAs<R> {
-    type Target = Caller;
+    type Target = CallerAs<R>;
 
-    fn deref(&self) -> &Caller {
-        &self.caller
+    fn deref(&self) -> &CallerAs<R> {
+        &self.0
     }
 }
 
 impl<R: RequiredRole> fmt::Debug for AuthorizedAs<R> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("AuthorizedAs").field("caller", &self.caller).field("role", &R::ROLE).finish()
+        self.0.fmt(formatter)
+    }
+}
+
+impl<R> AuthorizedAs<R> {
+    /// The caller, to keep.
+    pub fn into_caller(self) -> Caller {
+        self.0.into_caller()
     }
 }

@@ -1,9 +1,13 @@
 //! A routing guard: one path, several handlers, chosen by role.
 
 use actix_web::guard::{Guard, GuardContext};
+use std::sync::Once;
+
 use zitadel_introspect::{Caller, Role};
 
 /// Selects a route for callers who have a role, once [`RequireAuthorizationLayer`] has run around it.
+///
+/// Without that middleware around it no caller is known: the guard then never says yes, and logs an error once.
 ///
 /// It selects and does not protect: where no guard says yes, actix-web answers 405 or 404. Put it on routes
 /// inside the guarded scope, never on the scope itself; leave the last route without a guard and require the
@@ -48,7 +52,18 @@ impl RoleGuard {
 
 impl Guard for RoleGuard {
     fn check(&self, context: &GuardContext<'_>) -> bool {
+        static TOLD: Once = Once::new();
         let extensions = context.req_data();
-        extensions.get::<Caller>().is_some_and(|caller| caller.claims().has_role(self.0.as_str()))
+        let Some(caller) = extensions.get::<Caller>() else {
+            TOLD.call_once(|| {
+                let role = self.0.as_str();
+                tracing::error!(
+                    role,
+                    "RoleGuard SELECTS NOTHING: wrap RequireAuthorizationLayer around its scope"
+                );
+            });
+            return false;
+        };
+        caller.claims().has_role(self.0.as_str())
     }
 }

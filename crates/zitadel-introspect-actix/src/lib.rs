@@ -44,7 +44,7 @@
 //!
 //! actix-web answers HEAD only where a route is registered for it: register it beside GET.
 //!
-//! Bodies of errors are those of ZITADEL's guide for APIs; `Builder::error_body` renders them in a form of
+//! Bodies of errors are those of ZITADEL's guide for APIs; `VerifierBuilder::error_body` renders them in a form of
 //! your own. The limits of the request head and body are those of actix-web: 96 header fields, 128 KiB,
 //! 5 s for the head of a connection's first request.
 
@@ -59,4 +59,10 @@ pub use guard::RoleGuard;
 pub use middleware::RequireAuthorizationLayer;
 pub use rejection::Rejection;
 pub use resource::protected_resource_metadata;
-pub use zitadel_introspect::*;
+pub use zitadel_introspect::{
+    AccessToken, AuthError, Caller, Claims, ClientAuth, ConfigError, InvalidToken, Issuer, IssuerError,
+    JwtVerifierBuilder, OrganizationId, ProjectId, Reason, ReloadError, RequiredRole, Requirement, Role,
+    RoleGrants, Scope, Stats, Suspicion, TokenId, UserId, Verifier, VerifierBuilder,
+};
+#[cfg(feature = "test-util")]
+pub use zitadel_introspect::{TestCaller, TestClock, TestTokens};

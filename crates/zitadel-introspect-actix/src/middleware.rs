@@ -9,12 +9,15 @@ use actix_web::{
     http::header::{AUTHORIZATION, HeaderValue},
 };
 use actix_web_httpauth::middleware::HttpAuthentication;
-use zitadel_introspect::{Requirement, Verifier};
+use zitadel_introspect::{AuthError, Requirement, Verifier};
 
 use crate::Rejection;
 
 type Authorization = Pin<Box<dyn Future<Output = Result<ServiceRequest, (Error, ServiceRequest)>>>>;
 type Authorize = Box<dyn Fn(ServiceRequest, ()) -> Authorization>;
+
+const NO_REQUIREMENT: &str =
+    "the middleware found no requirement in a request: wrap it around a scope whose path has the parameter";
 
 /// Lets only callers through who meet a requirement, and hands them on in the request's extensions.
 ///
@@ -26,11 +29,26 @@ impl RequireAuthorizationLayer {
     /// Guards whatever it is wrapped around.
     #[must_use]
     pub fn new(verifier: Verifier, requirement: Requirement) -> Self {
+        Self::from_request(verifier, move |_| Some(requirement.clone()))
+    }
+
+    /// Guards a scope by a requirement that comes out of each request. `None` is answered with 500 and a log line: nobody
+    /// gets in where no requirement is known.
+    #[must_use]
+    pub fn from_request(
+        verifier: Verifier,
+        requirement: impl Fn(&ServiceRequest) -> Option<Requirement> + 'static,
+    ) -> Self {
         let authorize: Authorize = Box::new(move |request, ()| {
-            let (verifier, requirement) = (verifier.clone(), requirement.clone());
+            let verifier = verifier.clone();
+            let requirement = requirement(&request).ok_or_else(|| AuthError::miswired(NO_REQUIREMENT));
             Box::pin(async move {
                 let fields = request.headers().get_all(AUTHORIZATION).map(HeaderValue::as_bytes);
-                match verifier.authorize(fields, &requirement).await {
+                let authorized = match &requirement {
+                    Ok(requirement) => verifier.authorize(fields, requirement).await,
+                    Err(error) => Err(error.clone()),
+                };
+                match authorized {
                     Ok(caller) => {
                         request.extensions_mut().insert(caller);
                         Ok(request)
@@ -40,6 +58,32 @@ impl RequireAuthorizationLayer {
             })
         });
         Self(HttpAuthentication::with_fn(authorize))
+    }
+
+    /// Guards a scope by a requirement that comes out of a parameter of the path, such as an organization:
+    ///
+    /// ```
+    /// # use actix_web::web;
+    /// # use zitadel_introspect_actix::{RequireAuthorizationLayer, Requirement, Verifier};
+    /// # fn example(verifier: Verifier) -> impl actix_web::dev::HttpServiceFactory {
+    /// let editors = RequireAuthorizationLayer::from_path(verifier, "organization", |id| {
+    ///     Requirement::role("editor").in_organization(id)
+    /// });
+    /// web::scope("/organizations/{organization}")
+    ///     .wrap(editors)
+    ///     .route("/reports", web::get().to(async || "reports"))
+    /// # }
+    /// ```
+    ///
+    /// A scope without that parameter is answered with 500 and a log line.
+    #[must_use]
+    pub fn from_path(
+        verifier: Verifier,
+        parameter: &str,
+        requirement: impl Fn(&str) -> Requirement + 'static,
+    ) -> Self {
+        let parameter = parameter.to_owned();
+        Self::from_request(verifier, move |request| request.match_info().get(&parameter).map(&requirement))
     }
 }
 

@@ -1,7 +1,5 @@
 //! An error on its way out.
 
-use std::{error::Error, fmt};
-
 use actix_web::{
     HttpResponse, ResponseError,
     http::{StatusCode, header::HeaderValue},
@@ -11,14 +9,9 @@ use zitadel_introspect::AuthError;
 /// An [`AuthError`] as a response. Handlers that call `caller.require(…)` return it with `?`.
 ///
 /// The error rides in the response's extensions, so that outer middleware can see it.
-#[derive(Debug, Clone)]
-pub struct Rejection(pub AuthError);
-
-impl From<AuthError> for Rejection {
-    fn from(error: AuthError) -> Self {
-        Self(error)
-    }
-}
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(transparent)]
+pub struct Rejection(#[from] pub AuthError);
 
 impl ResponseError for Rejection {
     fn status_code(&self) -> StatusCode {
@@ -46,16 +39,4 @@ pub(crate) fn to_actix(answer: ::http::Response<String>) -> HttpResponse {
 
 fn status(status: ::http::StatusCode) -> StatusCode {
     StatusCode::from_u16(status.as_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-}
-
-impl fmt::Display for Rejection {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
-
-impl Error for Rejection {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
-    }
 }

@@ -7,7 +7,7 @@ use crate::rejection::to_actix;
 
 /// The route `/.well-known/oauth-protected-resource`, public, for GET and HEAD.
 ///
-/// It says what [`Builder::resource`](crate::Builder::resource) was told. Register it at the root of the app.
+/// It says what [`VerifierBuilder::resource`](crate::VerifierBuilder::resource) was told. Register it at the root of the app.
 #[must_use]
 pub fn protected_resource_metadata(verifier: &Verifier) -> Resource {
     let metadata = verifier.resource_metadata();

@@ -121,7 +121,7 @@ async fn maybe(MaybeAuthorized(caller): MaybeAuthorized) -> String {
 
 async fn editor(request: HttpRequest, Authorized(caller): Authorized) -> Result<&'static str, Rejection> {
     let organization = request.match_info().get("id").unwrap().to_owned();
-    caller.require(&Requirement::role("editor").in_organization(organization)).await?;
+    let _ = caller.require(&Requirement::role("editor").in_organization(organization)).await?;
     Ok("editor")
 }
 
@@ -129,6 +129,6 @@ async fn own(
     organization: web::Path<String>,
     Authorized(caller): Authorized,
 ) -> Result<&'static str, Rejection> {
-    caller.require(&Requirement::organization(organization.into_inner())).await?;
+    let _ = caller.require(&Requirement::organization(organization.into_inner())).await?;
     Ok("own")
 }

@@ -1,10 +1,10 @@
 //! Extractors: the caller as an argument of a handler.
 
-use std::{fmt, marker::PhantomData, ops::Deref};
+use std::{fmt, ops::Deref};
 
 use axum::extract::{FromRef, FromRequestParts, OptionalFromRequestParts};
 use http::{HeaderValue, header::AUTHORIZATION, request::Parts};
-use zitadel_introspect::{AuthError, Caller, RequiredRole, Requirement, Verifier};
+use zitadel_introspect::{AuthError, Caller, RequiredRole, Requirement, Verifier, adapter::CallerAs};
 
 use crate::Rejection;
 
@@ -26,10 +26,7 @@ pub struct Authorized(pub Caller);
 /// A caller with a valid token and a role, which stands in the type.
 ///
 /// Derefs to the [`Caller`].
-pub struct AuthorizedAs<R> {
-    caller: Caller,
-    role: PhantomData<fn() -> R>,
-}
+pub struct AuthorizedAs<R>(pub CallerAs<R>);
 
 /// A caller, if the request carries bearer credentials at all.
 ///
@@ -59,9 +56,7 @@ where
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Rejection> {
-        let caller = authorize(parts, state).await?;
-        let caller = caller.require(&Requirement::role(R::ROLE)).await?;
-        Ok(Self { caller, role: PhantomData })
+        Ok(Self(CallerAs::require(&authorize(parts, state).await?).await?))
     }
 }
 
@@ -101,8 +96,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, Rejection> {
         let Some(caller) = authorize_optional(parts, state).await? else { return Ok(None) };
-        let caller = caller.require(&Requirement::role(R::ROLE)).await?;
-        Ok(Some(Self { caller, role: PhantomData }))
+        Ok(Some(Self(CallerAs::require(&caller).await?)))
     }
 }
 
@@ -130,31 +124,38 @@ where
 
 /// The caller whom a layer has let in, by this very verifier.
 fn known(parts: &Parts, verifier: &Verifier) -> Option<Caller> {
-    parts.extensions.get::<Caller>().filter(|caller| caller.is_of(verifier)).cloned()
+    parts.extensions.get::<Caller>().filter(|caller| verifier.has_verified(caller)).cloned()
 }
 
 fn fields(parts: &Parts) -> impl Iterator<Item = &[u8]> {
     parts.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes)
 }
 
-impl<R> AuthorizedAs<R> {
-    /// The caller, to keep.
-    #[must_use]
-    pub fn into_caller(self) -> Caller {
-        self.caller
+impl Deref for Authorized {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.0
     }
 }
 
 impl<R> Deref for AuthorizedAs<R> {
-    type Target = Caller;
+    type Target = CallerAs<R>;
 
-    fn deref(&self) -> &Caller {
-        &self.caller
+    fn deref(&self) -> &CallerAs<R> {
+        &self.0
     }
 }
 
 impl<R: RequiredRole> fmt::Debug for AuthorizedAs<R> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("AuthorizedAs").field("caller", &self.caller).field("role", &R::ROLE).finish()
+        self.0.fmt(formatter)
+    }
+}
+
+impl<R> AuthorizedAs<R> {
+    /// The caller, to keep.
+    pub fn into_caller(self) -> Caller {
+        self.0.into_caller()
     }
 }

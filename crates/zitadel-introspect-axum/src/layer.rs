@@ -1,21 +1,17 @@
 //! A tower layer: a requirement for whole routers.
 
-use std::{
-    mem,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{fmt, sync::Arc};
 
 use axum::{
-    BoxError,
     body::{Body, Bytes, HttpBody},
+    extract::{FromRequestParts, RawPathParams},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, Request, header::AUTHORIZATION};
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderValue, Request, header::AUTHORIZATION, request::Parts};
 use tower_layer::Layer;
-use tower_service::Service;
 use zitadel_introspect::{AuthError, Caller, Requirement, Verifier};
+use zitadel_introspect_tower::{BoxError, Gate, Guard, GuardLayer};
 
 use crate::Rejection;
 
@@ -26,33 +22,75 @@ use crate::Rejection;
 /// (`CorsLayer`) and what sees each answer (`TraceLayer`) belong outside of it; see the page
 /// `docs/choosing-an-adapter.md`, "Order of layers".
 #[derive(Debug, Clone)]
-pub struct RequireAuthorizationLayer(Arc<Gate>);
+pub struct RequireAuthorizationLayer(GuardLayer<Authorization>);
 
 /// The service of [`RequireAuthorizationLayer`].
-#[derive(Debug, Clone)]
-pub struct RequireAuthorization<S> {
-    inner: S,
-    gate: Arc<Gate>,
+pub type RequireAuthorization<S> = Guard<S, Authorization>;
+
+/// The gate of [`RequireAuthorizationLayer`].
+#[derive(Debug)]
+pub struct Authorization {
+    verifier: Verifier,
+    requirement: Wanted,
 }
 
-#[derive(Debug)]
-struct Gate {
-    verifier: Verifier,
-    requirement: Requirement,
+type FromHead = dyn Fn(&Parts) -> Option<Requirement> + Send + Sync;
+
+/// Where the requirement comes from.
+enum Wanted {
+    Always(Requirement),
+    FromHead(Arc<FromHead>),
 }
 
 impl RequireAuthorizationLayer {
     /// Guards whatever it is put on.
     #[must_use]
     pub fn new(verifier: Verifier, requirement: Requirement) -> Self {
-        Self(Arc::new(Gate { verifier, requirement }))
+        Self::with(verifier, Wanted::Always(requirement))
     }
-}
 
-impl Gate {
-    async fn authorize(&self, headers: &HeaderMap) -> Result<Caller, AuthError> {
-        let fields = headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-        self.verifier.authorize(fields, &self.requirement).await
+    /// Guards a router by a requirement that comes out of each request's head. `None` is answered with 500 and a log line:
+    /// nobody gets in where no requirement is known.
+    #[must_use]
+    pub fn from_request(
+        verifier: Verifier,
+        requirement: impl Fn(&Parts) -> Option<Requirement> + Send + Sync + 'static,
+    ) -> Self {
+        Self::with(verifier, Wanted::FromHead(Arc::new(requirement)))
+    }
+
+    /// Guards a router by a requirement that comes out of a parameter of the path, such as an organization:
+    ///
+    /// ```
+    /// # use axum::{Router, routing::get};
+    /// # use zitadel_introspect_axum::{RequireAuthorizationLayer, Requirement, Verifier};
+    /// # fn example(verifier: Verifier) -> Router<Verifier> {
+    /// let editors = RequireAuthorizationLayer::from_path(verifier, "organization", |id| {
+    ///     Requirement::role("editor").in_organization(id)
+    /// });
+    /// let reports = Router::new().route("/reports", get(async || "reports")).route_layer(editors);
+    /// Router::new().nest("/organizations/{organization}", reports)
+    /// # }
+    /// ```
+    ///
+    /// A route without that parameter is answered with 500 and a log line.
+    #[must_use]
+    pub fn from_path(
+        verifier: Verifier,
+        parameter: &str,
+        requirement: impl Fn(&str) -> Requirement + Send + Sync + 'static,
+    ) -> Self {
+        let parameter = parameter.to_owned();
+        Self::from_request(verifier, move |head| {
+            let mut head = head.clone();
+            let parameters = RawPathParams::from_request_parts(&mut head, &()).now_or_never()?.ok()?;
+            let value = parameters.iter().find_map(|(name, value)| (name == parameter).then_some(value))?;
+            Some(requirement(value))
+        })
+    }
+
+    fn with(verifier: Verifier, requirement: Wanted) -> Self {
+        Self(GuardLayer::new(Authorization { verifier, requirement }))
     }
 }
 
@@ -60,40 +98,64 @@ impl<S> Layer<S> for RequireAuthorizationLayer {
     type Service = RequireAuthorization<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RequireAuthorization { inner, gate: Arc::clone(&self.0) }
+        self.0.layer(inner)
     }
 }
 
-impl<S, B, R> Service<Request<B>> for RequireAuthorization<S>
-where
-    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
-    S::Future: Send,
-    B: Send + 'static,
-    R: HttpBody<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+impl Gate for Authorization {
+    type Body = Body;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
+    fn authorize_now<B>(&self, request: &mut Request<B>) -> bool {
+        let Wanted::Always(requirement) = &self.requirement else { return false };
+        let caller = self.verifier.authorize_held(fields(request.headers()), requirement);
+        let is_let_in = caller.is_some();
+        if let Some(caller) = caller {
+            request.extensions_mut().insert(caller);
+        }
+        is_let_in
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // Call the service that was polled ready; leave the fresh clone behind.
-        let fresh = self.inner.clone();
-        let mut ready = mem::replace(&mut self.inner, fresh);
-        let gate = Arc::clone(&self.gate);
-        Box::pin(async move {
-            // Only the headers: a body is not `Sync`, and must not be touched before the verdict.
-            match gate.authorize(request.headers()).await {
-                Ok(caller) => {
-                    request.extensions_mut().insert(caller);
-                    Ok(ready.call(request).await?.map(Body::new))
-                }
-                Err(error) => Ok(Rejection(error).into_response()),
+    async fn authorize(&self, head: &mut Parts) -> Result<(), Response> {
+        let caller = self.caller(head).await.map_err(|error| Rejection(error).into_response())?;
+        head.extensions.insert(caller);
+        Ok(())
+    }
+
+    fn wrap<B>(body: B) -> Body
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Body::new(body)
+    }
+}
+
+impl Authorization {
+    async fn caller(&self, head: &Parts) -> Result<Caller, AuthError> {
+        let from_head;
+        let requirement = match &self.requirement {
+            Wanted::Always(requirement) => requirement,
+            Wanted::FromHead(read) => {
+                from_head = read(head).ok_or_else(|| AuthError::miswired(NO_REQUIREMENT))?;
+                &from_head
             }
-        })
+        };
+        self.verifier.authorize(fields(&head.headers), requirement).await
+    }
+}
+
+const NO_REQUIREMENT: &str =
+    "the layer found no requirement in a request: put it on routes whose path has the parameter";
+
+fn fields(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes)
+}
+
+impl fmt::Debug for Wanted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Always(requirement) => requirement.fmt(formatter),
+            Self::FromHead(_) => formatter.write_str("from each request"),
+        }
     }
 }

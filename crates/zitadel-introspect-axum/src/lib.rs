@@ -42,7 +42,7 @@
 //! Put the layer on with `Router::route_layer` or `MethodRouter::layer`. With `MethodRouter::route_layer`
 //! a wrong method is answered with 405 before the caller is known.
 //!
-//! Bodies of errors are those of ZITADEL's guide for APIs; `Builder::error_body` renders them in a form of
+//! Bodies of errors are those of ZITADEL's guide for APIs; `VerifierBuilder::error_body` renders them in a form of
 //! your own. The limits of the request head and body are those of your server.
 
 mod extract;
@@ -54,7 +54,13 @@ pub use extract::{Authorized, AuthorizedAs, MaybeAuthorized};
 pub use layer::{RequireAuthorization, RequireAuthorizationLayer};
 pub use rejection::Rejection;
 pub use resource::protected_resource_metadata;
-pub use zitadel_introspect::*;
+pub use zitadel_introspect::{
+    AccessToken, AuthError, Caller, Claims, ClientAuth, ConfigError, InvalidToken, Issuer, IssuerError,
+    JwtVerifierBuilder, OrganizationId, ProjectId, Reason, ReloadError, RequiredRole, Requirement, Role,
+    RoleGrants, Scope, Stats, Suspicion, TokenId, UserId, Verifier, VerifierBuilder,
+};
+#[cfg(feature = "test-util")]
+pub use zitadel_introspect::{TestCaller, TestClock, TestTokens};
 
 /// The examples of the README.
 #[cfg(doctest)]

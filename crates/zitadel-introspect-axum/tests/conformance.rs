@@ -107,7 +107,7 @@ async fn editor(
     Path(organization): Path<String>,
     Authorized(caller): Authorized,
 ) -> Result<&'static str, Rejection> {
-    caller.require(&Requirement::role("editor").in_organization(organization)).await?;
+    let _ = caller.require(&Requirement::role("editor").in_organization(organization)).await?;
     Ok("editor")
 }
 
@@ -115,6 +115,6 @@ async fn own(
     Path(organization): Path<String>,
     Authorized(caller): Authorized,
 ) -> Result<&'static str, Rejection> {
-    caller.require(&Requirement::organization(organization)).await?;
+    let _ = caller.require(&Requirement::organization(organization)).await?;
     Ok("own")
 }

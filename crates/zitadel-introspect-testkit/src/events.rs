@@ -11,8 +11,6 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::model::{Id, State};
-
 /// One event, in the form and spelling of ZITADEL's webhooks.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
@@ -47,44 +45,9 @@ pub struct Event {
 
 /// What an event is about.
 pub(crate) struct Aggregate {
-    pub(crate) id: Id,
+    pub(crate) id: String,
     pub(crate) kind: &'static str,
-    pub(crate) owner: Id,
-}
-
-impl State {
-    /// Keeps an event made by the instance's administrator.
-    pub(crate) fn emit(&mut self, aggregate: Aggregate, event_type: &'static str, payload: Option<Value>) {
-        let user = Some(self.administrator.clone());
-        self.emit_by(user, aggregate, event_type, payload);
-    }
-
-    pub(crate) fn emit_by(
-        &mut self,
-        user_id: Option<Id>,
-        aggregate: Aggregate,
-        event_type: &'static str,
-        payload: Option<Value>,
-    ) {
-        let sequence = self.sequences.entry(aggregate.id.clone()).or_default();
-        *sequence += 1;
-        let sequence = *sequence;
-        let ahead = Duration::from_secs(self.clock_ahead.unsigned_abs());
-        let machine = SystemTime::now();
-        let now = if self.clock_ahead < 0 { machine - ahead } else { machine + ahead };
-        self.events.push(Event {
-            aggregate_id: aggregate.id,
-            aggregate_type: aggregate.kind,
-            resource_owner: aggregate.owner,
-            instance_id: self.instance.clone(),
-            version: if aggregate.kind == "user" { "v2" } else { "v1" },
-            sequence,
-            event_type,
-            created_at: humantime::format_rfc3339_micros(now).to_string(),
-            user_id,
-            payload,
-        });
-    }
+    pub(crate) owner: String,
 }
 
 /// Where events are posted.
@@ -93,6 +56,9 @@ pub(crate) struct Target {
     pub(crate) uri: Uri,
     pub(crate) signing_key: String,
 }
+
+/// An event on its way to a target, with how far the instance's clock is ahead, in seconds.
+pub(crate) type Delivery = (Target, Event, i64);
 
 /// Posts one event, signed; a target that does not answer loses it.
 pub(crate) async fn deliver(target: &Target, event: &Event, clock_ahead: i64) {

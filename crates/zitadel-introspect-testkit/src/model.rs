@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    events::Event,
+    events::{Aggregate, Event},
     keys::{Algorithm, SigningKey},
 };
 
@@ -144,6 +144,41 @@ pub(crate) enum TokenKind {
 pub(crate) struct PublishedKey {
     pub(crate) key: SigningKey,
     pub(crate) signs: bool,
+}
+
+impl State {
+    /// Keeps an event made by the instance's administrator.
+    pub(crate) fn emit(&mut self, aggregate: Aggregate, event_type: &'static str, payload: Option<Value>) {
+        let user = Some(self.administrator.clone());
+        self.emit_by(user, aggregate, event_type, payload);
+    }
+
+    pub(crate) fn emit_by(
+        &mut self,
+        user_id: Option<Id>,
+        aggregate: Aggregate,
+        event_type: &'static str,
+        payload: Option<Value>,
+    ) {
+        let sequence = self.sequences.entry(aggregate.id.clone()).or_default();
+        *sequence += 1;
+        let sequence = *sequence;
+        let ahead = Duration::from_secs(self.clock_ahead.unsigned_abs());
+        let machine = SystemTime::now();
+        let now = if self.clock_ahead < 0 { machine - ahead } else { machine + ahead };
+        self.events.push(Event {
+            aggregate_id: aggregate.id,
+            aggregate_type: aggregate.kind,
+            resource_owner: aggregate.owner,
+            instance_id: self.instance.clone(),
+            version: if aggregate.kind == "user" { "v2" } else { "v1" },
+            sequence,
+            event_type,
+            created_at: humantime::format_rfc3339_micros(now).to_string(),
+            user_id,
+            payload,
+        });
+    }
 }
 
 impl State {

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fmt};
 
 use http::{HeaderMap, Method, Uri};
 
-use crate::{Endpoint, form::Form};
+use crate::{endpoints::Endpoint, form::Form};
 
 /// So many requests are kept, the newest ones: an issuer that runs for days does not grow.
 const KEPT: usize = 1_000;

@@ -24,9 +24,10 @@ use crate::{
     body::AnswerBody,
     connection::{Connection, Cut, CutSwitch},
     endpoints::{self, Endpoint, Question},
-    events::{Event, Target, deliver},
+    events::{Delivery, deliver},
     faults::Kind,
     form::Form,
+    head::header_text,
     request::Request as Kept,
     shared::Shared,
 };
@@ -39,8 +40,6 @@ pub(crate) enum Command {
     /// Listen again on the same port.
     Resume(oneshot::Sender<io::Result<()>>),
 }
-
-pub(crate) type Delivery = (Target, Event, i64);
 
 /// What the server's thread hears and says.
 pub(crate) struct Channels {
@@ -218,8 +217,4 @@ fn unknown_host(headers: &HeaderMap) -> Answer {
     let host = header_text(headers, "host").unwrap_or_default();
     let body = format!("unable to set instance using origin {host}: Instance not found.\n");
     Answer::plain(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", body)
-}
-
-pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
 }

@@ -11,11 +11,11 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     endpoints::Endpoint,
-    events::Target,
+    events::{Delivery, Target},
     faults::{Fault, Faults, Kind},
+    head::header_text,
     model::State,
     request::{Request, Requests},
-    server::{Delivery, header_text},
 };
 
 pub(crate) struct Shared {

@@ -1,9 +1,9 @@
 //! The caller of a request, in a handler.
 
-use std::{fmt, marker::PhantomData, ops::Deref};
+use std::{fmt, ops::Deref};
 
 use tonic::Request;
-use zitadel_introspect::{AuthError, Caller, RequiredRole, Requirement};
+use zitadel_introspect::{AuthError, Caller, RequiredRole, adapter::CallerAs};
 
 use crate::{Rejection, layer::Looked};
 
@@ -19,10 +19,7 @@ pub struct Authorized(pub Caller);
 /// A caller with a valid token and a role, which stands in the type.
 ///
 /// Derefs to the [`Caller`].
-pub struct AuthorizedAs<R> {
-    caller: Caller,
-    role: PhantomData<fn() -> R>,
-}
+pub struct AuthorizedAs<R>(pub CallerAs<R>);
 
 /// A caller, if the request carries bearer credentials at all. For methods that are named by
 /// [`Methods::optional`](crate::Methods::optional).
@@ -62,8 +59,7 @@ impl<R: RequiredRole> AuthorizedAs<R> {
         let caller = Authorized::of(request);
         async move {
             let Authorized(caller) = caller?;
-            let caller = caller.require(&Requirement::role(R::ROLE)).await?;
-            Ok(Self { caller, role: PhantomData })
+            Ok(Self(CallerAs::require(&caller).await?))
         }
     }
 }
@@ -82,24 +78,31 @@ impl MaybeAuthorized {
     }
 }
 
-impl<R> AuthorizedAs<R> {
-    /// The caller, to keep.
-    #[must_use]
-    pub fn into_caller(self) -> Caller {
-        self.caller
+impl Deref for Authorized {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.0
     }
 }
 
 impl<R> Deref for AuthorizedAs<R> {
-    type Target = Caller;
+    type Target = CallerAs<R>;
 
-    fn deref(&self) -> &Caller {
-        &self.caller
+    fn deref(&self) -> &CallerAs<R> {
+        &self.0
     }
 }
 
 impl<R: RequiredRole> fmt::Debug for AuthorizedAs<R> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("AuthorizedAs").field("caller", &self.caller).field("role", &R::ROLE).finish()
+        self.0.fmt(formatter)
+    }
+}
+
+impl<R> AuthorizedAs<R> {
+    /// The caller, to keep.
+    pub fn into_caller(self) -> Caller {
+        self.0.into_caller()
     }
 }

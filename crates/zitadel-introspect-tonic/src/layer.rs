@@ -1,23 +1,18 @@
 //! A tower layer: a whole server, or one service, that denies by default.
 
-use std::{
-    error::Error,
-    mem,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
+use http::{HeaderValue, Request, Response, header::AUTHORIZATION, request::Parts};
 use tonic::{body::Body, server::NamedService};
 use tower_layer::Layer;
 use tower_service::Service;
 use zitadel_introspect::{AuthError, Caller, Requirement, Verifier};
+use zitadel_introspect_tower::{BoxError, Gate, Guard, GuardLayer};
 
 use crate::{
     Rejection,
-    methods::{Methods, Rule},
+    methods::{Methods, MethodsError, Rule},
 };
 
 /// Lets only callers through who meet what their method requires, and hands them on in the request's extensions.
@@ -25,17 +20,15 @@ use crate::{
 /// Around a server, one service, or other layers. With grpc-web, a browser's question whether it may call comes without
 /// credentials, and its calls are translated first: `.layer(CorsLayer).layer(GrpcWebLayer).layer(this)`.
 #[derive(Debug, Clone)]
-pub struct RequireAuthorizationLayer(Arc<Gate>);
+pub struct RequireAuthorizationLayer(GuardLayer<Authorization>);
 
 /// The service of [`RequireAuthorizationLayer`].
 #[derive(Debug, Clone)]
-pub struct RequireAuthorization<S> {
-    inner: S,
-    gate: Arc<Gate>,
-}
+pub struct RequireAuthorization<S>(Guard<S, Authorization>);
 
+/// The gate of [`RequireAuthorizationLayer`].
 #[derive(Debug)]
-struct Gate {
+pub struct Authorization {
     verifier: Verifier,
     methods: Methods,
 }
@@ -46,17 +39,21 @@ pub(crate) struct Looked(pub(crate) Option<Caller>);
 
 impl RequireAuthorizationLayer {
     /// Guards whatever it is put on.
-    #[must_use]
-    pub fn new(verifier: Verifier, methods: Methods) -> Self {
-        Self(Arc::new(Gate { verifier, methods }))
+    ///
+    /// # Errors
+    ///
+    /// [`MethodsError`] if a method is named twice, or by a name that is not `/package.Service/Method`.
+    pub fn new(verifier: Verifier, methods: Methods) -> Result<Self, MethodsError> {
+        let methods = methods.checked()?;
+        Ok(Self(GuardLayer::new(Authorization { verifier, methods })))
     }
 }
 
-impl Gate {
+impl Authorization {
     /// What goes on in the request's extensions; nothing for a public method.
-    async fn authorize(&self, method: &str, headers: &HeaderMap) -> Result<Option<Looked>, AuthError> {
-        let fields = headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-        let looked = match self.methods.rule(method)? {
+    async fn look(&self, head: &Parts) -> Result<Option<Looked>, AuthError> {
+        let fields = head.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+        let looked = match self.methods.rule(head.uri.path())? {
             Rule::Public => return Ok(None),
             Rule::Optional => self.verifier.authorize_optional(fields, &Requirement::any_caller()).await?,
             Rule::Required(requirement) => Some(self.verifier.authorize(fields, requirement).await?),
@@ -65,11 +62,49 @@ impl Gate {
     }
 }
 
+impl Gate for Authorization {
+    type Body = Body;
+
+    fn authorize_now<B>(&self, request: &mut Request<B>) -> bool {
+        let Some(Rule::Required(requirement)) = self.methods.find(request.uri().path()) else { return false };
+        let fields = request.headers().get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+        let Some(caller) = self.verifier.authorize_held(fields, requirement) else { return false };
+        leave(request.extensions_mut(), Some(Looked(Some(caller))));
+        true
+    }
+
+    async fn authorize(&self, head: &mut Parts) -> Result<(), Response<Body>> {
+        let looked = self.look(head).await;
+        let looked = looked.map_err(|error| tonic::Status::from(Rejection(error)).into_http())?;
+        leave(&mut head.extensions, looked);
+        Ok(())
+    }
+
+    fn wrap<B>(body: B) -> Body
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Body::new(body)
+    }
+}
+
+/// Only what this guard has found counts, whatever other layers have left.
+fn leave(extensions: &mut http::Extensions, looked: Option<Looked>) {
+    extensions.remove::<Caller>();
+    extensions.remove::<Looked>();
+    let Some(looked) = looked else { return };
+    if let Looked(Some(caller)) = &looked {
+        extensions.insert(caller.clone());
+    }
+    extensions.insert(looked);
+}
+
 impl<S> Layer<S> for RequireAuthorizationLayer {
     type Service = RequireAuthorization<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RequireAuthorization { inner, gate: Arc::clone(&self.0) }
+        RequireAuthorization(self.0.layer(inner))
     }
 }
 
@@ -77,45 +112,19 @@ impl<S: NamedService> NamedService for RequireAuthorization<S> {
     const NAME: &'static str = S::NAME;
 }
 
-impl<S, B, R> Service<Request<B>> for RequireAuthorization<S>
+impl<S, B> Service<Request<B>> for RequireAuthorization<S>
 where
-    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
-    S::Future: Send,
-    B: Send + 'static,
-    R: http_body::Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<Box<dyn Error + Send + Sync>>,
+    Guard<S, Authorization>: Service<Request<B>>,
 {
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+    type Response = <Guard<S, Authorization> as Service<Request<B>>>::Response;
+    type Error = <Guard<S, Authorization> as Service<Request<B>>>::Error;
+    type Future = <Guard<S, Authorization> as Service<Request<B>>>::Future;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
+        self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // Call the service that was polled ready; leave the fresh clone behind.
-        let fresh = self.inner.clone();
-        let mut ready = mem::replace(&mut self.inner, fresh);
-        let gate = Arc::clone(&self.gate);
-        Box::pin(async move {
-            // Only the head: a body is not `Sync`, and must not be touched before the verdict.
-            match gate.authorize(request.uri().path(), request.headers()).await {
-                Ok(looked) => {
-                    let extensions = request.extensions_mut();
-                    // None but the guard's own counts, whatever other layers have left.
-                    extensions.remove::<Caller>();
-                    extensions.remove::<Looked>();
-                    if let Some(caller) = looked.as_ref().and_then(|Looked(caller)| caller.clone()) {
-                        extensions.insert(caller);
-                    }
-                    if let Some(looked) = looked {
-                        extensions.insert(looked);
-                    }
-                    Ok(ready.call(request).await?.map(Body::new))
-                }
-                Err(error) => Ok(tonic::Status::from(Rejection(error)).into_http()),
-            }
-        })
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.0.call(request)
     }
 }

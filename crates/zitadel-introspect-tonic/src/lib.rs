@@ -12,7 +12,8 @@
 //! async fn rename(request: Request<String>) -> Result<Response<()>, Status> {
 //!     let Authorized(caller) = Authorized::of(&request)?;
 //!     let editor = Requirement::role("editor").in_organization(request.get_ref().clone());
-//!     caller.require(&editor).await.map_err(Rejection)?;
+//!     let caller = caller.require(&editor).await.map_err(Rejection)?;
+//!     println!("renamed by {}", caller.user_id());
 //!     Ok(Response::new(()))
 //! }
 //!
@@ -24,7 +25,7 @@
 //!     .require("/tasks.v1.Tasks/List", Requirement::any_caller())
 //!     .require("/tasks.v1.Tasks/Add", Requirement::role("admin"))
 //!     .public_health_and_reflection();
-//! let server = Server::builder().layer(RequireAuthorizationLayer::new(verifier, methods));
+//! let server = Server::builder().layer(RequireAuthorizationLayer::new(verifier, methods)?);
 //! # Ok(())
 //! # }
 //! ```
@@ -39,9 +40,9 @@
 //! The layer goes around a whole server. Around one service, `layer.layer(service)` is a service for `add_service`;
 //! others on that server then have no guard.
 //!
-//! Mind streams of requests, with or without this crate: to tonic one that its client has cancelled looks like one that
-//! has ended. What must happen as a whole needs a last message that says so, or a body that tells the two apart (as
-//! that of this workspace's `task-api`).
+//! Caution, with or without this crate: tonic reports a stream of requests that its client has cancelled as a normal end of
+//! the stream. A change that must happen as a whole needs a last message that says so, or a body that tells the two apart
+//! (as that of this workspace's `task-api`).
 
 mod extract;
 mod layer;
@@ -56,4 +57,10 @@ pub use layer::{RequireAuthorization, RequireAuthorizationLayer};
 pub use methods::{Methods, MethodsError};
 pub use status::Rejection;
 pub use stream::{WhileAuthorized, while_authorized};
-pub use zitadel_introspect::*;
+pub use zitadel_introspect::{
+    AccessToken, AuthError, Caller, Claims, ClientAuth, ConfigError, InvalidToken, Issuer, IssuerError,
+    JwtVerifierBuilder, OrganizationId, ProjectId, Reason, ReloadError, RequiredRole, Requirement, Role,
+    RoleGrants, Scope, Stats, Suspicion, TokenId, UserId, Verifier, VerifierBuilder,
+};
+#[cfg(feature = "test-util")]
+pub use zitadel_introspect::{TestCaller, TestClock, TestTokens};

@@ -1,9 +1,7 @@
 //! What callers must have, for each method by its full name.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    error::Error,
-    fmt,
+    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
     sync::{Mutex, PoisonError},
 };
 
@@ -29,16 +27,35 @@ const LONGEST_NAME: usize = 200;
 #[derive(Debug, Default)]
 pub struct Methods {
     rules: HashMap<String, Rule>,
+    /// The first thing that is wrong.
+    problem: Option<MethodsError>,
     logged: Mutex<HashSet<String>>,
 }
 
-/// In what methods and a definition differ.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What is wrong with the names of methods.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MethodsError {
+    /// A name that is not `/package.Service/Method`.
+    #[error("{method:?} is no full name of a method: write /package.Service/Method")]
+    #[non_exhaustive]
+    NotAFullName {
+        /// The name.
+        method: String,
+    },
+    /// A name that was given twice, so that nobody can tell which of the two requirements counts.
+    #[error("{method} is named twice: name it once")]
+    #[non_exhaustive]
+    NamedTwice {
+        /// The name.
+        method: String,
+    },
     /// Bytes that are no `FileDescriptorSet`.
+    #[error("the descriptor set cannot be read")]
     Malformed,
     /// Names that stand on one side only, sorted.
+    #[error("{}", differences(unknown, forgotten))]
+    #[non_exhaustive]
     Differ {
         /// Named here, and not in the definition: misspelt, perhaps.
         unknown: Vec<String>,
@@ -47,27 +64,15 @@ pub enum MethodsError {
     },
 }
 
-impl fmt::Display for MethodsError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unknown, forgotten) = match self {
-            Self::Malformed => return formatter.write_str("the descriptor set cannot be read"),
-            Self::Differ { unknown, forgotten } => (unknown, forgotten),
-        };
-        let mut separator = "";
-        for (names, problem) in [
-            (unknown, "named here and not in the definition"),
-            (forgotten, "in the definition and not named here"),
-        ] {
-            if !names.is_empty() {
-                write!(formatter, "{separator}{problem}: {}", names.join(", "))?;
-                separator = "; ";
-            }
-        }
-        Ok(())
-    }
+fn differences(unknown: &[String], forgotten: &[String]) -> String {
+    let sides = [
+        (unknown, "named here and not in the definition"),
+        (forgotten, "in the definition and not named here"),
+    ];
+    let sides = sides.iter().filter(|(names, _)| !names.is_empty());
+    let texts: Vec<_> = sides.map(|(names, problem)| format!("{problem}: {}", names.join(", "))).collect();
+    texts.join("; ")
 }
-
-impl Error for MethodsError {}
 
 /// What a method requires.
 #[derive(Debug)]
@@ -109,45 +114,28 @@ impl Methods {
 
     /// A method for everybody. Credentials are not looked at.
     ///
-    /// # Panics
-    ///
-    /// If the method was named before, or its name is not `/package.Service/Method`.
+    /// A name that was given before, or that is not `/package.Service/Method`, is an error of
+    /// [`RequireAuthorizationLayer::new`](crate::RequireAuthorizationLayer::new).
     #[must_use]
-    #[track_caller]
     pub fn public(self, method: impl Into<String>) -> Self {
         self.with(method.into(), Rule::Public)
     }
 
     /// A method for everybody, which learns of a caller by [`MaybeAuthorized`](crate::MaybeAuthorized). Bad
     /// credentials are refused.
-    ///
-    /// # Panics
-    ///
-    /// As [`public`](Self::public).
     #[must_use]
-    #[track_caller]
     pub fn optional(self, method: impl Into<String>) -> Self {
         self.with(method.into(), Rule::Optional)
     }
 
     /// A method for callers who meet a requirement.
-    ///
-    /// # Panics
-    ///
-    /// As [`public`](Self::public).
     #[must_use]
-    #[track_caller]
     pub fn require(self, method: impl Into<String>, requirement: Requirement) -> Self {
         self.with(method.into(), Rule::Required(requirement))
     }
 
     /// Opens the standard services by which orchestrators ask for health, and clients for the definition.
-    ///
-    /// # Panics
-    ///
-    /// As [`public`](Self::public).
     #[must_use]
-    #[track_caller]
     pub fn public_health_and_reflection(self) -> Self {
         HEALTH_AND_REFLECTION.into_iter().fold(self, Self::public)
     }
@@ -166,39 +154,56 @@ impl Methods {
     ///
     /// [`MethodsError`] names all that differ.
     pub fn checked_against(self, file_descriptor_set: &[u8]) -> Result<Self, MethodsError> {
+        let this = self.checked()?;
         let set = FileDescriptorSet::decode(file_descriptor_set).map_err(|_| MethodsError::Malformed)?;
         let defined: BTreeSet<String> = set.file.iter().flat_map(defined_in).collect();
-        let named: BTreeSet<String> = self.rules.keys().cloned().collect();
+        let named: BTreeSet<String> = this.rules.keys().cloned().collect();
         let is_standard = |name: &&String| HEALTH_AND_REFLECTION.contains(&name.as_str());
         let unknown: Vec<_> = named.difference(&defined).filter(|name| !is_standard(name)).cloned().collect();
         let forgotten: Vec<_> =
             defined.difference(&named).filter(|name| !is_standard(name)).cloned().collect();
         if unknown.is_empty() && forgotten.is_empty() {
-            Ok(self)
+            Ok(this)
         } else {
             Err(MethodsError::Differ { unknown, forgotten })
         }
     }
 
     /// The names of all methods, for a test that compares them with something else.
-    #[must_use]
-    pub fn names(self) -> Vec<String> {
-        self.rules.into_keys().collect()
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.rules.keys().map(String::as_str)
+    }
+
+    /// The methods, if nothing is wrong with their names.
+    pub(crate) fn checked(mut self) -> Result<Self, MethodsError> {
+        self.problem.take().map_or(Ok(self), Err)
+    }
+
+    pub(crate) fn find(&self, method: &str) -> Option<&Rule> {
+        self.rules.get(method)
     }
 
     pub(crate) fn rule(&self, method: &str) -> Result<&Rule, AuthError> {
-        self.rules.get(method).ok_or_else(|| self.unnamed(method))
+        self.find(method).ok_or_else(|| self.unnamed(method))
     }
 
-    #[track_caller]
     fn with(mut self, method: String, rule: Rule) -> Self {
-        assert!(is_full(&method), "{method:?} is no full name of a method: write /package.Service/Method");
-        assert!(!self.rules.contains_key(&method), "{method} is named twice: which of the two counts?");
-        self.rules.insert(method, rule);
+        let problem = if is_full(&method) {
+            match self.rules.entry(method) {
+                Entry::Vacant(place) => {
+                    place.insert(rule);
+                    None
+                }
+                Entry::Occupied(named) => Some(MethodsError::NamedTwice { method: named.key().clone() }),
+            }
+        } else {
+            Some(MethodsError::NotAFullName { method })
+        };
+        self.problem = self.problem.or(problem);
         self
     }
 
-    /// Loud at the first call of a method that could exist, and quiet once there were so many that they are made up.
+    /// Logs each unnamed method once at error level. After 256 distinct names somebody scans for methods: info level then.
     fn unnamed(&self, method: &str) -> AuthError {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         if !could_exist(method) || logged.len() >= REMEMBERED || !logged.insert(method.to_owned()) {

@@ -1,6 +1,6 @@
 //! An error on its way out.
 
-use std::{collections::HashMap, error::Error, fmt};
+use std::collections::HashMap;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -10,14 +10,9 @@ use zitadel_introspect::AuthError;
 const DOMAIN: &str = "zitadel-introspect";
 
 /// An [`AuthError`] as a status. Handlers that call `caller.require(…)` return it by `.map_err(Rejection)?`.
-#[derive(Debug, Clone)]
-pub struct Rejection(pub AuthError);
-
-impl From<AuthError> for Rejection {
-    fn from(error: AuthError) -> Self {
-        Self(error)
-    }
-}
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(transparent)]
+pub struct Rejection(#[from] pub AuthError);
 
 impl From<Rejection> for Status {
     fn from(Rejection(error): Rejection) -> Self {
@@ -28,17 +23,5 @@ impl From<Rejection> for Status {
             details.set_retry_info(Some(delay));
         }
         Self::with_error_details(Code::from_i32(error.grpc_code()), error.to_string(), details)
-    }
-}
-
-impl fmt::Display for Rejection {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
-
-impl Error for Rejection {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
     }
 }

@@ -89,7 +89,7 @@ fn layer(settings: &Settings) -> RequireAuthorizationLayer {
         .require(name("/layer/scope"), Requirement::scope("tasks:read"))
         .require(name("/layer/combined"), admin_reads.or(Requirement::role("owner")))
         .require(name("/layer/project"), auditor);
-    RequireAuthorizationLayer::new(builder.build().unwrap(), methods)
+    RequireAuthorizationLayer::new(builder.build().unwrap(), methods).unwrap()
 }
 
 #[derive(Clone)]
@@ -136,12 +136,13 @@ async fn answer(name: String, request: Request<String>) -> Result<Response<Strin
         "organizations" => {
             let Authorized(caller) = Authorized::of(&request)?;
             let editor = Requirement::role("editor").in_organization(request.into_inner());
-            caller.require(&editor).await.map_err(Rejection)?;
+            let _ = caller.require(&editor).await.map_err(Rejection)?;
             "editor".to_owned()
         }
         "organizations-own" => {
             let Authorized(caller) = Authorized::of(&request)?;
-            caller.require(&Requirement::organization(request.into_inner())).await.map_err(Rejection)?;
+            let _ =
+                caller.require(&Requirement::organization(request.into_inner())).await.map_err(Rejection)?;
             "own".to_owned()
         }
         _ => "passed".to_owned(),

@@ -50,7 +50,7 @@ fn filled(runtime: &Runtime, url: &str, entries: usize) -> Verifier {
     let builder = builder.cache_capacity(entries * 2).cache_ttl(std::time::Duration::from_secs(3600));
     let verifier = builder.build().unwrap();
     runtime.block_on(stream::iter(0..entries).for_each_concurrent(16, async |number| {
-        verifier.authorize([&*header(number)], &Requirement::any_caller()).await.unwrap();
+        let _ = verifier.authorize([&*header(number)], &Requirement::any_caller()).await.unwrap();
     }));
     verifier
 }
@@ -67,7 +67,7 @@ fn bare_cache(entries: usize) -> quick_cache::sync::Cache<[u8; 32], Arc<[u64; 64
 
 fn check(verifier: &Verifier, header: &[u8], requirement: &Requirement) {
     let caller = verifier.authorize([header], requirement).now_or_never().expect("held");
-    black_box(caller.unwrap());
+    let _ = black_box(caller.unwrap());
 }
 
 fn held(criterion: &mut Criterion) {
@@ -133,7 +133,7 @@ fn long(criterion: &mut Criterion) {
     let verifier = filled(&runtime, &url, 1);
     let long = [b"Bearer ".as_slice(), &vec![b'a'; 1024]].concat();
     let any = Requirement::any_caller();
-    runtime.block_on(verifier.authorize([&*long], &any)).unwrap();
+    let _ = runtime.block_on(verifier.authorize([&*long], &any)).unwrap();
     let mut group = criterion.benchmark_group("1 KiB");
     group.bench_function("digest", |bencher| bencher.iter(|| black_box(digest(&SHA256, black_box(&long)))));
     group.bench_function("check", |bencher| bencher.iter(|| check(&verifier, black_box(&long), &any)));
@@ -157,7 +157,7 @@ fn local(criterion: &mut Criterion) {
             Verifier::jwt_builder_without_revocation(parsed, project.id()).cache_off().build().unwrap();
         let header = format!("Bearer {token}").into_bytes();
         let any = Requirement::any_caller();
-        runtime.block_on(verifier.authorize([&*header], &any)).unwrap();
+        let _ = runtime.block_on(verifier.authorize([&*header], &any)).unwrap();
         let key = runtime.block_on(public_key(&issuer, algorithm));
         let (message, signature) = token.rsplit_once('.').unwrap();
         group.bench_function(BenchmarkId::new("bare jsonwebtoken", kind_name(algorithm)), |bencher| {

@@ -22,7 +22,12 @@ use self::{
     members::{Flag, OneOrMany},
     roles::{ROLES, project_of},
 };
-use crate::{clock::Now, error::InvalidToken, issuer::Issuer, names::ProjectId};
+use crate::{
+    clock::Now,
+    error::InvalidToken,
+    issuer::name::Issuer,
+    names::{OrganizationId, ProjectId},
+};
 
 const METADATA: &str = "urn:zitadel:iam:user:metadata";
 
@@ -96,7 +101,7 @@ impl Claims {
         let active = members.checked::<bool>("active")?.ok_or(Broken("active"))?;
         let mut claims = Self::read(&members)?;
         if let Some(project) = project {
-            claims.roles = claims.project_roles(project.as_str()).cloned().unwrap_or_default();
+            claims.roles = claims.project_roles(project).cloned().unwrap_or_default();
         }
         drop(members);
         claims.document = document.into_boxed_str();
@@ -111,7 +116,7 @@ impl Claims {
         project: &ProjectId,
     ) -> Result<Self, Broken> {
         let mut claims = Self::read(members)?;
-        claims.roles = claims.project_roles(project.as_str()).cloned().unwrap_or_default();
+        claims.roles = claims.project_roles(project).cloned().unwrap_or_default();
         // ZITADEL puts no scope into a JWT; one that is there was set by an action, and is not its word.
         claims.scope = None;
         claims.document = document.into();
@@ -449,10 +454,16 @@ impl Claims {
         self.roles.contains(role)
     }
 
+    /// Whether one organization granted the caller a role on our own project.
+    #[must_use]
+    pub fn has_role_in(&self, role: &str, organization: &OrganizationId) -> bool {
+        self.roles.contains_in(role, organization)
+    }
+
     /// Roles on a project by its id, where the token speaks of it.
     #[must_use]
-    pub fn project_roles(&self, project: &str) -> Option<&RoleGrants> {
-        let at = self.project_roles.binary_search_by(|(own, _)| own.as_str().cmp(project)).ok()?;
+    pub fn project_roles(&self, project: &ProjectId) -> Option<&RoleGrants> {
+        let at = self.project_roles.binary_search_by(|(own, _)| own.cmp(project)).ok()?;
         Some(&self.project_roles[at].1)
     }
 

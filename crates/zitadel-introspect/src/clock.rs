@@ -59,3 +59,40 @@ fn unix_seconds(time: SystemTime) -> i64 {
         Err(before) => -seconds(before.duration()),
     }
 }
+
+/// A clock that a test moves; [`VerifierBuilder::clock`](crate::VerifierBuilder::clock) gives it to a verifier. It goes on by itself as
+/// well. Clones are one clock.
+///
+/// ```
+/// use std::time::Duration;
+/// use zitadel_introspect::TestClock;
+///
+/// let clock = TestClock::new();
+/// clock.advance(Duration::from_secs(60));
+/// ```
+#[cfg(feature = "test-util")]
+#[derive(Debug, Clone, Default)]
+pub struct TestClock(Arc<AtomicI64>);
+
+#[cfg(feature = "test-util")]
+impl TestClock {
+    /// A clock that shows the machine's time.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Moves the clock on.
+    pub fn advance(&self, time: Duration) {
+        self.0.fetch_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+    }
+
+    /// Sets the clock so many milliseconds ahead of the machine's, or behind it.
+    pub fn set_ahead_millis(&self, millis: i64) {
+        self.0.store(millis, Ordering::SeqCst);
+    }
+
+    pub(crate) fn as_clock(&self) -> Clock {
+        Clock::ahead(Arc::clone(&self.0))
+    }
+}

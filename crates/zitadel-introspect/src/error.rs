@@ -1,5 +1,9 @@
 //! Every refusal leaves by this door: status, challenge and body are decided here, for all adapters.
 
+pub(crate) mod causes;
+pub(crate) mod config;
+pub(crate) mod issuer;
+
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use http::{
@@ -8,7 +12,7 @@ use http::{
 };
 
 use crate::{
-    issuer_error::IssuerError,
+    error::issuer::IssuerError,
     names::{Role, Scope},
 };
 

@@ -2,22 +2,21 @@
 //!
 //! Local verification cannot see revocation, deactivation or later role changes.
 
-mod keys;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jsonwebtoken::{Algorithm, crypto};
 
-pub(crate) use self::keys::KeySource;
-use self::keys::{Key, Keys};
 use crate::{
-    bearer::AccessToken,
     claims::{Broken, Claims, Members},
     clock::Now,
     error::InvalidToken,
-    issuer::Issuer,
-    issuer_error::IssuerError,
+    error::issuer::IssuerError,
+    issuer::{
+        keys::{self, Key, Keys},
+        name::Issuer,
+    },
     names::ProjectId,
+    token::AccessToken,
 };
 
 /// Claims that only an ID token or a logout token carries: neither opens an API.
@@ -58,13 +57,8 @@ struct Header {
 }
 
 impl LocalJwts {
-    pub(crate) fn new(
-        source: KeySource,
-        issuer: Issuer,
-        project: ProjectId,
-        audience: Option<String>,
-    ) -> Self {
-        Self { issuer, project, audience, keys: Keys::new(source), told: AtomicBool::new(false) }
+    pub(crate) fn new(keys: Keys, issuer: Issuer, project: ProjectId, audience: Option<String>) -> Self {
+        Self { issuer, project, audience, keys, told: AtomicBool::new(false) }
     }
 
     /// Checks signature, issuer, audience and times. Fetches the keys where the token names one that is not known.
@@ -76,7 +70,7 @@ impl LocalJwts {
         let Some(key_id) = &header.key_id else {
             return Ok(Reading::Unreadable(InvalidToken::UnknownKey));
         };
-        let found = self.keys.get(key_id, now.instant).await?;
+        let found = self.keys.get(key_id).await?;
         Ok(self.read_by(&found, &header, jwt, now))
     }
 

@@ -17,64 +17,85 @@
 //! # }
 //! ```
 //!
-//! A request passes one file after another: `bearer.rs` (header to [`AccessToken`]), `verifier.rs` and
-//! `introspection.rs` (token to [`Claims`], RFC 7662), `requirement.rs` (may they?), and every refusal
-//! leaves by `error.rs` (status, challenge, body, RFC 6750 section 3).
+//! # The way of a request
+//!
+//! | step | where |
+//! |---|---|
+//! | header to [`AccessToken`] (RFC 6750 section 2.1) | `token.rs` |
+//! | entrance, and what comes out | `verifier.rs`, `caller.rs`; both stand on `judge.rs`, which refuses |
+//! | a verdict that is held, in flight, or asked for | `verdict/` |
+//! | may this verdict answer? | `verdict/freshness.rs` |
+//! | the question to the issuer (RFC 7662), its keys and its metadata | `issuer/` |
+//! | a JWT that is read here (RFC 7519) | `jwt.rs` |
+//! | [`Claims`] with ZITADEL's roles | `claims/` |
+//! | may they? | `requirement.rs` |
+//! | status, challenge and body of every refusal (RFC 6750 section 3) | `error/` |
 //!
 //! Nobody gets in unless the whole chain said yes; an issuer that cannot answer is a 503, never a 401.
 //!
-//! Verdicts are held for 60 s unless set otherwise ([`Builder::cache_ttl`]): a revoked token works for at
+//! Verdicts are held for 60 s unless set otherwise ([`VerifierBuilder::cache_ttl`]): a revoked token works for at
 //! most that long. Before a held verdict refuses for want of a role, the issuer is asked once more.
 
-mod bearer;
-mod verifier;
-mod verdicts;
-mod cache;
-mod causes;
-mod flight;
-mod introspection;
-mod jwt;
-mod claims;
-mod requirement;
-mod error;
+// The floors of the house, from the ground up: a module imports from floors below its own, or from its own folder.
+// `.ci/floors` reads this list.
+//
+// floor: names clock random echo crypto background stats
+// floor: error
+// floor: issuer::name token
+// floor: claims resource
+// floor: requirement presentation
+// floor: issuer
+// floor: jwt testing::script
+// floor: diagnosis verdict
+// floor: assembly
+// floor: judge
+// floor: caller
+// floor: verifier adapter
+// floor: builder testing
 
-mod breaker;
+mod assembly;
+mod background;
 mod builder;
-mod client_auth;
+mod caller;
+mod claims;
 mod clock;
-mod config_error;
-mod connector;
-mod discovery;
+mod crypto;
+mod diagnosis;
 pub mod echo;
-mod engine;
-mod http_client;
+mod error;
 mod issuer;
-mod issuer_error;
-mod key_watch;
+mod judge;
+mod jwt;
 mod names;
-mod protected_resource;
+mod presentation;
 mod random;
-mod runtime;
+mod requirement;
+mod resource;
 mod stats;
-mod suspicion;
 #[cfg(feature = "test-util")]
-mod test_util;
-mod turns;
+mod testing;
+mod token;
+mod verdict;
+mod verifier;
 
-pub use bearer::AccessToken;
-pub use builder::Builder;
+/// What only writers of adapters need. [`AuthError::miswired`], [`AuthError::nothing_required`],
+/// [`Verifier::authorize_held`] and [`Verifier::has_verified`] are theirs as well.
+pub mod adapter {
+    pub use crate::{caller::CallerAs, resource::ResourceMetadata};
+}
+
+pub use builder::{JwtVerifierBuilder, VerifierBuilder};
+pub use caller::Caller;
 pub use claims::{Claims, RoleGrants};
-pub use client_auth::ClientAuth;
-pub use config_error::ConfigError;
-pub use error::{AuthError, InvalidToken, Reason};
-pub use issuer::Issuer;
-pub use issuer_error::IssuerError;
-pub use key_watch::ReloadError;
-pub use names::{OrganizationId, ProjectId, Role, Scope};
-pub use protected_resource::ResourceMetadata;
+#[cfg(feature = "test-util")]
+pub use clock::TestClock;
+pub use diagnosis::Suspicion;
+pub use error::{AuthError, InvalidToken, Reason, config::ConfigError, issuer::IssuerError};
+pub use issuer::{client_auth::ClientAuth, key_watch::ReloadError, name::Issuer};
+pub use names::{OrganizationId, ProjectId, Role, Scope, TokenId, UserId};
 pub use requirement::{RequiredRole, Requirement};
 pub use stats::Stats;
-pub use suspicion::Suspicion;
 #[cfg(feature = "test-util")]
-pub use test_util::{TestCaller, TestClock, TestTokens};
-pub use verifier::{Caller, Verifier};
+pub use testing::{TestCaller, TestTokens};
+pub use token::AccessToken;
+pub use verifier::Verifier;

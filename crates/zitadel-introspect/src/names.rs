@@ -1,13 +1,15 @@
-//! Names that must not be mistaken for one another.
+//! Names and ids, each a type of its own: none can stand in the place of another.
 
-use std::fmt;
+use std::{convert::Infallible, fmt, str::FromStr};
 
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
         pub struct $name(CompactString);
 
         impl $name {
@@ -18,15 +20,53 @@ macro_rules! name {
             }
         }
 
-        impl From<&'static str> for $name {
-            fn from(name: &'static str) -> Self {
-                Self(CompactString::const_new(name))
+        impl From<&str> for $name {
+            fn from(name: &str) -> Self {
+                Self(CompactString::from(name))
             }
         }
 
         impl From<String> for $name {
             fn from(name: String) -> Self {
                 Self(CompactString::from(name))
+            }
+        }
+
+        impl From<&String> for $name {
+            fn from(name: &String) -> Self {
+                Self(CompactString::from(name))
+            }
+        }
+
+        impl From<&$name> for $name {
+            fn from(name: &$name) -> Self {
+                name.clone()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Infallible;
+
+            fn from_str(name: &str) -> Result<Self, Infallible> {
+                Ok(name.into())
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl PartialEq<str> for $name {
+            fn eq(&self, other: &str) -> bool {
+                self.0 == other
+            }
+        }
+
+        impl PartialEq<&str> for $name {
+            fn eq(&self, other: &&str) -> bool {
+                self.0 == *other
             }
         }
 
@@ -60,4 +100,12 @@ name! {
 name! {
     /// The id of a ZITADEL project.
     ProjectId
+}
+name! {
+    /// The id of a ZITADEL user: `sub`.
+    UserId
+}
+name! {
+    /// The id of a token: `jti`, or the id of an OIDC session, which is its part before `-at_`.
+    TokenId
 }

@@ -180,7 +180,7 @@ impl Rule {
         match self {
             Self::Role { role, organization, project } => {
                 let grants = match project {
-                    Some(project) => claims.project_roles(project.as_str()),
+                    Some(project) => claims.project_roles(project),
                     None => Some(claims.roles()),
                 };
                 grants.is_some_and(|grants| has_role(grants, role, organization.as_ref()))
@@ -220,7 +220,7 @@ impl Rule {
 
 fn has_role(grants: &RoleGrants, role: &Role, organization: Option<&OrganizationId>) -> bool {
     match organization {
-        Some(organization) => grants.contains_in(role.as_str(), organization.as_str()),
+        Some(organization) => grants.contains_in(role.as_str(), organization),
         None => grants.contains(role.as_str()),
     }
 }

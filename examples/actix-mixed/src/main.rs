@@ -51,9 +51,9 @@ async fn greeting(MaybeAuthorized(caller): MaybeAuthorized) -> String {
     format!("hello {}", name.unwrap_or("stranger"))
 }
 
-async fn some_reports(Authorized(caller): Authorized) -> Result<&'static str, Rejection> {
-    caller.require(&Requirement::role("viewer")).await?;
-    Ok("some reports")
+async fn some_reports(Authorized(caller): Authorized) -> Result<String, Rejection> {
+    let caller = caller.require(&Requirement::role("viewer")).await?;
+    Ok(format!("some reports, for {}", caller.user_id()))
 }
 
 /// Being an editor somewhere is not enough: the caller must be one *in this organization*. The commonest
@@ -61,9 +61,10 @@ async fn some_reports(Authorized(caller): Authorized) -> Result<&'static str, Re
 async fn members(
     organization: web::Path<String>,
     Authorized(caller): Authorized,
-) -> Result<&'static str, Rejection> {
-    caller.require(&Requirement::role("editor").in_organization(organization.into_inner())).await?;
-    Ok("members")
+) -> Result<String, Rejection> {
+    let caller =
+        caller.require(&Requirement::role("editor").in_organization(organization.into_inner())).await?;
+    Ok(format!("members, for {}", caller.user_id()))
 }
 
 #[cfg(test)]
@@ -74,7 +75,7 @@ mod tests {
     #[actix_web::test]
     async fn each_route_is_for_whom_it_is() {
         let verifier = TestTokens::new()
-            .caller("editor", TestCaller::new("ada").organization("1".to_owned()).role("editor"))
+            .caller("editor", TestCaller::new("ada").organization("1").role("editor"))
             .caller("admin", TestCaller::new("bob").role("admin"))
             .caller("viewer", TestCaller::new("eve").role("viewer"))
             .verifier();
@@ -86,9 +87,9 @@ mod tests {
             ("/greeting", Some("dead"), 401, "unauthorized: invalid token\n"),
             ("/reports", None, 401, "unauthorized: authorization header is empty\n"),
             ("/reports", Some("admin"), 200, "all reports"),
-            ("/reports", Some("viewer"), 200, "some reports"),
+            ("/reports", Some("viewer"), 200, "some reports, for eve"),
             ("/reports", Some("editor"), 403, "permission denied: missing required role: `viewer`\n"),
-            ("/organizations/1/members", Some("editor"), 200, "members"),
+            ("/organizations/1/members", Some("editor"), 200, "members, for ada"),
             (
                 "/organizations/2/members",
                 Some("editor"),

@@ -77,9 +77,9 @@ async fn drafts() -> &'static str {
 }
 
 /// A requirement that only the handler knows.
-async fn publish(Authorized(caller): Authorized) -> Result<&'static str, Rejection> {
-    caller.require(&Requirement::all_roles([AppRole::Admin, AppRole::Editor])).await?;
-    Ok("published")
+async fn publish(Authorized(caller): Authorized) -> Result<String, Rejection> {
+    let caller = caller.require(&Requirement::all_roles([AppRole::Admin, AppRole::Editor])).await?;
+    Ok(format!("published by {}", caller.user_id()))
 }
 
 #[cfg(test)]

@@ -48,9 +48,9 @@ async fn greeting(MaybeAuthorized(caller): MaybeAuthorized) -> String {
 async fn members(
     Path(organization): Path<String>,
     Authorized(caller): Authorized,
-) -> Result<&'static str, Rejection> {
-    caller.require(&Requirement::role("editor").in_organization(organization)).await?;
-    Ok("members")
+) -> Result<String, Rejection> {
+    let caller = caller.require(&Requirement::role("editor").in_organization(organization)).await?;
+    Ok(format!("members, for {}", caller.user_id()))
 }
 
 #[cfg(test)]
@@ -61,7 +61,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_route_is_for_whom_it_is() {
-        let editor = TestCaller::new("ada").organization("1".to_owned()).role("editor");
+        let editor = TestCaller::new("ada").organization("1").role("editor");
         let app = super::app(&TestTokens::new().caller("editor", editor).verifier());
         for (path, token, status) in [
             ("/", None, 200),

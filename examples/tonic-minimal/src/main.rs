@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn serve(listener: TcpListener, verifier: Verifier) -> Result<(), Box<dyn Error>> {
     // A method that is not named here is denied.
     let methods = Methods::new().require("/hello.v1.Greeter/Hello", Requirement::any_caller());
-    let mut server = Server::builder().layer(RequireAuthorizationLayer::new(verifier, methods));
+    let mut server = Server::builder().layer(RequireAuthorizationLayer::new(verifier, methods)?);
     let serving =
         server.add_service(GreeterServer::new(Hello)).serve_with_incoming(TcpIncoming::from(listener));
     Ok(serving.await?)

@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 async fn serve(listener: TcpListener, verifier: Verifier) -> Result<(), Box<dyn Error>> {
     let methods = Methods::new().require("/chat.v1.Chat/Talk", Requirement::any_caller());
-    let mut server = Server::builder().layer(RequireAuthorizationLayer::new(verifier, methods));
+    let mut server = Server::builder().layer(RequireAuthorizationLayer::new(verifier, methods)?);
     let serving = server.add_service(ChatServer::new(Echo)).serve_with_incoming(TcpIncoming::from(listener));
     Ok(serving.await?)
 }

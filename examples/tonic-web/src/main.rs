@@ -32,7 +32,7 @@ async fn serve(listener: TcpListener, verifier: Verifier) -> Result<(), Box<dyn 
         .accept_http1(true)
         .layer(cors())
         .layer(GrpcWebLayer::new())
-        .layer(RequireAuthorizationLayer::new(verifier, methods));
+        .layer(RequireAuthorizationLayer::new(verifier, methods)?);
     Ok(server.add_service(service).serve_with_incoming(TcpIncoming::from(listener)).await?)
 }
 

@@ -22,9 +22,10 @@ use tokio::time::{Sleep, sleep, timeout};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::{INTERNAL, MAX_CALL_BYTES, SERVICE};
+use super::{INTERNAL, MAX_CALL_BYTES};
 use crate::{
-    routes::respond,
+    answer::respond,
+    methods::SERVICE,
     serve::{Calls, MAX_HEAD_FIELDS},
     tasks::{self, BODY_TIMEOUT},
 };

@@ -22,7 +22,7 @@ use super::{
     Kept, NewTask, OpenError, Store, StoreError,
     writer::{Commit, Writer},
 };
-use crate::settings::shown;
+use crate::shown::shown;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 

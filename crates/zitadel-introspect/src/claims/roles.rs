@@ -28,8 +28,8 @@ impl RoleGrants {
 
     /// Whether the role was granted in this organization.
     #[must_use]
-    pub fn contains_in(&self, role: &str, organization: &str) -> bool {
-        self.organizations(role).is_some_and(|organizations| has(organizations, organization))
+    pub fn contains_in(&self, role: &str, organization: &OrganizationId) -> bool {
+        self.organizations(role).is_some_and(|organizations| has(organizations, organization.as_str()))
     }
 
     /// Each role with the organizations that granted it: their ids and primary domains.

@@ -11,7 +11,7 @@ use crate::setup::{World, authorize};
 async fn a_held_verdict_costs_one_allocation() {
     let world = World::new().await;
     let verifier = world.verifier();
-    authorize(&verifier, &world.token).await.unwrap();
+    let _ = authorize(&verifier, &world.token).await.unwrap();
     let header = format!("Bearer {}", world.token);
     let admin = Requirement::role("admin");
     let counted = allocation_counter::measure(|| {

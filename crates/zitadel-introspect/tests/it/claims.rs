@@ -60,7 +60,7 @@ async fn a_persons_claims_are_typed() {
     assert_eq!(claims.requested_organization_domain(), Some(&*organization.domain()));
     assert_eq!(claims.metadata_text("team"), Some("Ångström?>"));
     assert!(claims.has_role("viewer") && !claims.has_role("admin"));
-    assert!(claims.project_roles(&world.project.id()).unwrap().contains("viewer"));
+    assert!(claims.project_roles(&world.project.id().into()).unwrap().contains("viewer"));
     assert_eq!(claims.issued_at(), claims.not_before());
     assert!(claims.expires_at() > claims.issued_at());
     assert_eq!(claims.authenticated_at(), claims.issued_at());
@@ -85,6 +85,6 @@ async fn roles_of_a_project_shared_with_another_organization_name_that_organizat
     guest.grant_in(&guest_organization, &world.project, ["viewer"]);
     let caller = authorize(&world.verifier(), &guest.pat()).await.unwrap();
     let roles = caller.claims().roles();
-    assert!(roles.contains_in("viewer", &guest_organization.id()));
-    assert!(!roles.contains_in("viewer", &world.issuer.default_organization().id()));
+    assert!(roles.contains_in("viewer", &guest_organization.id().into()));
+    assert!(!roles.contains_in("viewer", &world.issuer.default_organization().id().into()));
 }

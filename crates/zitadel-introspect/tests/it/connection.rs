@@ -14,7 +14,7 @@ use tokio_rustls::{
     TlsAcceptor,
     rustls::{self, pki_types::CertificateDer},
 };
-use zitadel_introspect::{Builder, ClientAuth, Issuer, IssuerError, Verifier};
+use zitadel_introspect::{ClientAuth, Issuer, IssuerError, Verifier, VerifierBuilder};
 use zitadel_introspect_testkit as testkit;
 
 use crate::setup::{World, authorize, status};
@@ -52,7 +52,7 @@ impl TlsIssuer {
         Self { world, origin, root }
     }
 
-    pub(crate) fn builder(&self) -> Builder {
+    pub(crate) fn builder(&self) -> VerifierBuilder {
         self.world.builder().root_certificates_pem(self.root.clone())
     }
 }
@@ -102,12 +102,12 @@ async fn each_reason_why_there_is_no_connection_is_told_with_what_to_do() {
     expect(to("https://no-such-host.invalid"), "the name is not known here").await;
 }
 
-fn to(origin: &str) -> Builder {
+fn to(origin: &str) -> VerifierBuilder {
     let auth = ClientAuth::secret("id", "secret").unwrap();
     Verifier::builder(Issuer::parse(origin).unwrap(), auth)
 }
 
-async fn expect(builder: Builder, told: &str) {
+async fn expect(builder: VerifierBuilder, told: &str) {
     let error = builder.build().unwrap().check().await.unwrap_err();
     let text = error.explain();
     assert!(text.contains(told) && !text.contains('\n'), "{text}");

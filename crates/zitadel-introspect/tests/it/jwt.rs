@@ -528,8 +528,8 @@ async fn an_eviction_makes_a_held_jwt_be_asked_about() {
     let world = World::new().await;
     let forget: [fn(&Verifier, &World, &Token); 4] = [
         |verifier, _, token| verifier.evict_token(token),
-        |verifier, _, token| verifier.evict_token_id(&token.id()),
-        |verifier, world, _| verifier.evict_user(&world.admin.id()),
+        |verifier, _, token| verifier.evict_token_id(&token.id().into()),
+        |verifier, world, _| verifier.evict_user(&world.admin.id().into()),
         |verifier, _, _| verifier.evict_all(),
     ];
     for (index, forget) in forget.iter().enumerate() {

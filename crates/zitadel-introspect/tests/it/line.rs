@@ -13,7 +13,7 @@ async fn a_live_token_yields_its_caller() {
     assert_eq!(caller.claims().subject(), Some(&*world.admin.id()));
     assert_eq!(caller.claims().username(), Some("admin"));
     let organization = world.issuer.default_organization();
-    assert!(caller.claims().roles().contains_in("admin", &organization.id()));
+    assert!(caller.claims().roles().contains_in("admin", &organization.id().into()));
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn a_role_granted_shows_at_the_next_request_and_one_taken_when_the_verdict
     let grant = world.admin.grant(&world.project, ["viewer"]);
     assert_eq!(status(&require(&verifier, &world.token, &viewer).await), 200);
     grant.remove();
-    verifier.evict_user(&world.admin.id());
+    verifier.evict_user(&world.admin.id().into());
     assert_eq!(status(&require(&verifier, &world.token, &viewer).await), 403);
 }
 

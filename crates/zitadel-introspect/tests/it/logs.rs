@@ -111,5 +111,5 @@ async fn handler_tests_see_the_bodies_and_challenges_of_production() {
     assert!(challenge.contains("realm=\"tasks\"") && challenge.contains("resource_metadata="), "{challenge}");
     // The role is in the caller's own organization, whichever of the two was said first.
     let caller = authorize(&verifier, "token").await.unwrap();
-    assert!(caller.claims().roles().contains_in("editor", "acme"));
+    assert!(caller.claims().roles().contains_in("editor", &"acme".into()));
 }

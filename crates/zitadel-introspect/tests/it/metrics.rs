@@ -12,13 +12,13 @@ async fn counters_gauges_and_the_latency_are_published() {
     let seen = recorder.snapshotter();
     let world = World::new().await;
     let verifiers = [world.verifier(), world.verifier()];
-    authorize(&verifiers[0], &world.token).await.unwrap();
+    let _ = authorize(&verifiers[0], &world.token).await.unwrap();
     // The first publication comes before the recorder, which then knows nothing of it.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     recorder.install().unwrap();
     for (verifier, requests) in verifiers.iter().zip([3, 2]) {
         for _ in 0..requests {
-            authorize(verifier, &world.token).await.unwrap();
+            let _ = authorize(verifier, &world.token).await.unwrap();
         }
     }
     let (mut hits, mut held) = (0, 0.0_f64);

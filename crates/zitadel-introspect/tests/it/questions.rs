@@ -11,7 +11,7 @@ const HEADERS: [&str; 5] = ["accept", "content-length", "content-type", "host", 
 #[tokio::test]
 async fn a_question_carries_the_token_our_proof_and_nothing_else() {
     let world = World::new().await;
-    authorize(&world.verifier(), &world.token).await.unwrap();
+    let _ = authorize(&world.verifier(), &world.token).await.unwrap();
     for request in world.issuer.requests() {
         let own = concat!("zitadel-introspect/", env!("CARGO_PKG_VERSION"));
         assert_eq!(request.header("user-agent"), Some(own), "{request:?}");
@@ -37,7 +37,7 @@ async fn cookies_of_the_issuer_are_not_kept() {
     let fault = Fault::answer(200, "application/json", r#"{"active":false}"#);
     world.issuer.inject(fault.header("set-cookie", "zitadel.useragent=x; Path=/").times(1));
     authorize(&verifier, "first").await.unwrap_err();
-    authorize(&verifier, &world.token).await.unwrap();
+    let _ = authorize(&verifier, &world.token).await.unwrap();
     assert!(world.issuer.requests().iter().all(|request| request.header("cookie").is_none()));
 }
 

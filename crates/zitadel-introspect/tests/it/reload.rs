@@ -64,7 +64,7 @@ async fn a_new_key_is_taken_up_by_itself_and_the_old_one_may_go() {
         }
         // The probe with the new key is under way; it serves once the issuer has accepted it.
         while {
-            authorize(&verifier, &world.admin.pat()).await.unwrap();
+            let _ = authorize(&verifier, &world.admin.pat()).await.unwrap();
             newest_key(&world) != new.id()
         } {}
     };

@@ -56,7 +56,7 @@ async fn a_token_with_a_broken_answer_locks_out_nobody_else() {
 async fn a_hundred_stuck_questions_do_not_slow_a_held_token() {
     let world = World::new().await;
     let verifier = world.verifier();
-    authorize(&verifier, &world.token).await.unwrap();
+    let _ = authorize(&verifier, &world.token).await.unwrap();
     let held = world.issuer.hold(Endpoint::Introspection);
     let stuck: Vec<_> = (0..100)
         .map(|number| {

@@ -1,6 +1,8 @@
 //! An issuer with a project, an API and users, and verifiers for them.
 
-use zitadel_introspect::{AuthError, Builder, Caller, ClientAuth, Issuer, Reason, Requirement, Verifier};
+use zitadel_introspect::{
+    AuthError, Caller, ClientAuth, Issuer, Reason, Requirement, Verifier, VerifierBuilder,
+};
 use zitadel_introspect_testkit::{self as testkit, Api, Project, Token, User};
 
 pub(crate) struct World {
@@ -27,7 +29,7 @@ impl World {
         Self { issuer, project, api, admin, token }
     }
 
-    pub(crate) fn builder(&self) -> Builder {
+    pub(crate) fn builder(&self) -> VerifierBuilder {
         let auth = ClientAuth::key_json(&self.api.key_json()).unwrap();
         Verifier::builder(Issuer::parse(&self.issuer.url()).unwrap(), auth)
     }

@@ -1,0 +1,28 @@
+//! The methods of the tasks service over gRPC: their names, and what each requires.
+
+use std::sync::LazyLock;
+
+use zitadel_introspect_tonic::{Methods, Requirement};
+
+use crate::{options::Options, tasks};
+
+/// The name of the tasks service, as its definition says it.
+pub(crate) const SERVICE: &str = "zitadel.go.example.api.v3alpha.ExampleService";
+
+/// What callers must have for each method; what is not named here is denied.
+pub(crate) fn methods(options: &Options) -> Methods {
+    let method = |name: &str| format!("/{SERVICE}/{name}");
+    Methods::new()
+        .public(method("Healthz"))
+        .require(method("ListTasks"), Requirement::any_caller())
+        .require(method("AddTask"), tasks::add_requirement(options))
+        .require(method("AddTasks"), tasks::add_requirement(options))
+        .public_health_and_reflection()
+}
+
+/// The name of a method that there is: what callers make up is kept nowhere.
+pub(crate) fn known(path: &str) -> Option<&'static str> {
+    static NAMES: LazyLock<Vec<String>> =
+        LazyLock::new(|| methods(&Options::default()).names().map(str::to_owned).collect());
+    NAMES.iter().map(String::as_str).find(|name| *name == path)
+}

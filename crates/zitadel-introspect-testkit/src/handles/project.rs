@@ -1,0 +1,390 @@
+//! Organizations, projects and their applications.
+
+use std::{io, path::Path, sync::Arc};
+
+use serde_json::json;
+
+use crate::{
+    events::Aggregate,
+    keys::{SigningKey, random_text},
+    model::{self, ApplicationKind, Id, State},
+    shared::Shared,
+};
+
+/// An organization of the instance.
+#[derive(Debug, Clone)]
+pub struct Organization {
+    shared: Arc<Shared>,
+    id: Id,
+}
+
+/// A project: the family of an API and the applications that call it.
+#[derive(Debug, Clone)]
+pub struct Project {
+    shared: Arc<Shared>,
+    id: Id,
+}
+
+/// An API application: what an API presents itself as when it asks about tokens.
+#[derive(Debug, Clone)]
+pub struct Api {
+    shared: Arc<Shared>,
+    id: Id,
+}
+
+/// A key of an API application; it can still sign when it was removed.
+#[derive(Debug, Clone)]
+pub struct ApiKey {
+    key: SigningKey,
+    app_id: Id,
+    client_id: String,
+}
+
+/// An application that people log in to.
+#[derive(Debug, Clone)]
+pub struct WebApp {
+    shared: Arc<Shared>,
+    id: Id,
+}
+
+impl Organization {
+    pub(crate) fn new(shared: &Arc<Shared>, id: Id) -> Self {
+        Self { shared: Arc::clone(shared), id }
+    }
+
+    /// The organization's id.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.id.clone()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Its primary domain.
+    #[must_use]
+    pub fn domain(&self) -> String {
+        self.shared.change(|state| state.organization(&self.id).domain.clone())
+    }
+
+    /// Creates a project in this organization.
+    #[must_use]
+    pub fn project(&self, name: &str) -> Project {
+        new_project(&self.shared, &self.id, name)
+    }
+}
+
+pub(crate) fn new_project(shared: &Arc<Shared>, organization: &str, name: &str) -> Project {
+    let id = shared.change(|state| {
+        let id = state.new_id();
+        state.projects.push(model::Project {
+            id: id.clone(),
+            name: name.to_owned(),
+            organization: organization.to_owned(),
+            roles: Vec::new(),
+            granted_to: std::collections::BTreeSet::new(),
+            asserts_roles: false,
+            active: true,
+        });
+        let payload = json!({"name": name});
+        state.emit_for_project(&id, "project.added", Some(payload));
+        id
+    });
+    Project { shared: Arc::clone(shared), id }
+}
+
+impl Project {
+    /// The project's id.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.id.clone()
+    }
+
+    /// The scope that a client asks for to put this project into its token's audience.
+    #[must_use]
+    pub fn audience_scope(&self) -> String {
+        crate::claims::audience_scope(&self.id)
+    }
+
+    /// Adds roles.
+    pub fn add_roles<'a>(&self, keys: impl IntoIterator<Item = &'a str>) {
+        for key in keys {
+            self.add_role(key);
+        }
+    }
+
+    /// Adds a role.
+    pub fn add_role(&self, key: &str) {
+        self.shared.change(|state| {
+            state.project(&self.id).roles.push(key.to_owned());
+            self.emit(state, "project.role.added", json!({"key": key}));
+        });
+    }
+
+    /// Removes a role, and takes it from everybody who has it.
+    pub fn remove_role(&self, key: &str) {
+        self.shared.change(|state| {
+            state.project(&self.id).roles.retain(|role| role != key);
+            for grant in state.grants.iter_mut().filter(|grant| grant.project == self.id) {
+                grant.roles.retain(|role| role != key);
+            }
+            self.emit(state, "project.role.removed", json!({"key": key}));
+        });
+    }
+
+    /// Shares the project with another organization, so that its users can be granted roles there.
+    pub fn grant_to(&self, organization: &Organization) {
+        self.shared.change(|state| {
+            state.project(&self.id).granted_to.insert(organization.id.clone());
+            self.emit(state, "project.grant.added", json!({"grantedOrgId": organization.id}));
+        });
+    }
+
+    /// Whether the project is shared with an organization.
+    #[must_use]
+    pub fn is_granted_to(&self, organization: &Organization) -> bool {
+        self.shared.change(|state| state.project(&self.id).granted_to.contains(&organization.id))
+    }
+
+    /// Whether tokens of the project's applications assert roles without being asked ("role assertion").
+    pub fn set_role_assertion(&self, asserts: bool) {
+        self.shared.change(|state| state.project(&self.id).asserts_roles = asserts);
+    }
+
+    /// Deactivates the project: its APIs are refused from now on.
+    pub fn deactivate(&self) {
+        self.set_active(false, "project.deactivated");
+    }
+
+    /// Reactivates the project.
+    pub fn reactivate(&self) {
+        self.set_active(true, "project.reactivated");
+    }
+
+    /// Creates an API application that authenticates by a key (`private_key_jwt`), with its first key.
+    #[must_use]
+    pub fn api(&self, name: &str) -> Api {
+        let id = self.add_application(name, ApplicationKind::KeyApi { keys: Vec::new() });
+        let api = Api { shared: Arc::clone(&self.shared), id };
+        let _first = api.add_key();
+        api
+    }
+
+    /// Creates an API application that authenticates by client id and secret.
+    #[must_use]
+    pub fn secret_api(&self, name: &str) -> Api {
+        // A secret with characters that Basic must not carry bare.
+        let secret = format!("{}+/ %", random_text(24));
+        let id = self.add_application(name, ApplicationKind::SecretApi { secret });
+        Api { shared: Arc::clone(&self.shared), id }
+    }
+
+    /// Creates a web application without a secret, whose access tokens are opaque.
+    #[must_use]
+    pub fn web_app(&self, name: &str) -> WebApp {
+        let kind = ApplicationKind::Web { jwt: false, asserts_roles: false, id_token_profile: false };
+        WebApp { shared: Arc::clone(&self.shared), id: self.add_application(name, kind) }
+    }
+
+    fn add_application(&self, name: &str, kind: ApplicationKind) -> Id {
+        self.shared.change(|state| {
+            let (id, client_id) = (state.new_id(), state.new_id());
+            state.applications.push(model::Application {
+                id: id.clone(),
+                client_id,
+                project: self.id.clone(),
+                kind,
+                active: true,
+            });
+            self.emit(state, "project.application.added", json!({"appId": id, "name": name}));
+            id
+        })
+    }
+
+    fn set_active(&self, active: bool, event: &'static str) {
+        self.shared.change(|state| {
+            state.project(&self.id).active = active;
+            state.emit_for_project(&self.id, event, None);
+        });
+    }
+
+    fn emit(&self, state: &mut State, event: &'static str, payload: serde_json::Value) {
+        state.emit_for_project(&self.id, event, Some(payload));
+    }
+}
+
+impl Api {
+    /// The client id.
+    #[must_use]
+    pub fn client_id(&self) -> String {
+        self.shared.change(|state| state.application(&self.id).client_id.clone())
+    }
+
+    /// The newest key.
+    ///
+    /// # Panics
+    ///
+    /// If the application authenticates by a secret, or all its keys were removed.
+    #[must_use]
+    pub fn key(&self) -> ApiKey {
+        self.shared.change(|state| {
+            let application = state.application(&self.id);
+            let key = application.keys().last().expect("a key that was not removed").clone();
+            ApiKey { key, app_id: application.id.clone(), client_id: application.client_id.clone() }
+        })
+    }
+
+    /// The key.json of the newest key, as the Console offers it for download.
+    ///
+    /// # Panics
+    ///
+    /// As [`key`](Self::key).
+    #[must_use]
+    pub fn key_json(&self) -> String {
+        self.key().json()
+    }
+
+    /// Writes the key.json to a new file that only this user can read.
+    ///
+    /// # Errors
+    ///
+    /// What the system says, also where the file is there already.
+    pub fn write_key_file(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        crate::secret_file::create(path.as_ref(), &self.key_json())
+    }
+
+    /// The client secret.
+    ///
+    /// # Panics
+    ///
+    /// If the application authenticates by a key.
+    #[must_use]
+    pub fn secret(&self) -> String {
+        self.shared.change(|state| match &state.application(&self.id).kind {
+            ApplicationKind::SecretApi { secret } => secret.clone(),
+            _ => panic!("this application has no secret"),
+        })
+    }
+
+    /// Adds a key, which is the newest then.
+    #[must_use]
+    pub fn add_key(&self) -> ApiKey {
+        self.shared.change(|state| {
+            let key = state.new_rsa_key();
+            let id = key.id.clone();
+            state.application(&self.id).keys().push(key);
+            self.emit(state, "project.application.oidc.key.added", &json!({"keyId": id}));
+        });
+        self.key()
+    }
+
+    /// Removes a key: it is refused from now on.
+    pub fn remove_key(&self, key: &ApiKey) {
+        self.shared.change(|state| {
+            state.application(&self.id).keys().retain(|own| own.id != key.id());
+            self.emit(state, "project.application.oidc.key.removed", &json!({"keyId": key.id()}));
+        });
+    }
+
+    /// Deactivates the application: it is refused from now on.
+    pub fn deactivate(&self) {
+        self.set_active(false, "project.application.deactivated");
+    }
+
+    /// Reactivates the application.
+    pub fn reactivate(&self) {
+        self.set_active(true, "project.application.reactivated");
+    }
+
+    fn set_active(&self, active: bool, event: &'static str) {
+        self.shared.change(|state| {
+            state.application(&self.id).active = active;
+            self.emit(state, event, &json!({"appId": self.id}));
+        });
+    }
+
+    fn emit(&self, state: &mut State, event: &'static str, payload: &serde_json::Value) {
+        let project = state.application(&self.id).project.clone();
+        state.emit_for_project(&project, event, Some(payload.clone()));
+    }
+}
+
+impl ApiKey {
+    /// The key's id: `kid` of the assertions that it signs.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.key.id
+    }
+
+    /// The key.json, as the Console offers it for download.
+    #[must_use]
+    pub fn json(&self) -> String {
+        json!({
+            "type": "application",
+            "keyId": self.key.id,
+            "key": self.key.pkcs1_pem(),
+            "appId": self.app_id,
+            "clientId": self.client_id,
+        })
+        .to_string()
+    }
+
+    /// Signs a client assertion of any header and claims.
+    #[must_use]
+    pub fn sign(&self, header: &serde_json::Value, claims: &serde_json::Value) -> String {
+        self.key.sign_parts(header, claims)
+    }
+}
+
+impl WebApp {
+    /// The client id.
+    #[must_use]
+    pub fn client_id(&self) -> String {
+        self.shared.change(|state| state.application(&self.id).client_id.clone())
+    }
+
+    /// Whether access tokens are JWTs instead of opaque.
+    #[must_use]
+    pub fn jwt_access_tokens(self, jwt: bool) -> Self {
+        self.set(|own, _, _| *own = jwt)
+    }
+
+    /// Whether access tokens assert roles, where the project does as well.
+    #[must_use]
+    pub fn role_assertion(self, asserts: bool) -> Self {
+        self.set(|_, own, _| *own = asserts)
+    }
+
+    /// Whether ID tokens carry the profile ("user info inside ID token").
+    #[must_use]
+    pub fn id_token_profile(self, carries: bool) -> Self {
+        self.set(|_, _, own| *own = carries)
+    }
+
+    fn set(self, change: impl FnOnce(&mut bool, &mut bool, &mut bool)) -> Self {
+        self.shared.change(|state| {
+            let kind = &mut state.application(&self.id).kind;
+            if let ApplicationKind::Web { jwt, asserts_roles, id_token_profile } = kind {
+                change(jwt, asserts_roles, id_token_profile);
+            }
+        });
+        self
+    }
+}
+
+impl model::Application {
+    fn keys(&mut self) -> &mut Vec<SigningKey> {
+        match &mut self.kind {
+            ApplicationKind::KeyApi { keys } => keys,
+            _ => panic!("this application does not authenticate by a key"),
+        }
+    }
+}
+
+impl State {
+    fn emit_for_project(&mut self, id: &str, event: &'static str, payload: Option<serde_json::Value>) {
+        let owner = self.project(id).organization.clone();
+        self.emit(Aggregate { id: id.to_owned(), kind: "project", owner }, event, payload);
+    }
+}

@@ -1,0 +1,284 @@
+//! Users and what they are granted.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::{
+    events::Aggregate,
+    handles::project::Organization,
+    handles::project::Project,
+    handles::project::WebApp,
+    handles::token::AccessTokenRequest,
+    handles::token::Login,
+    handles::token::{self, Token},
+    model::{self, Id, Profile, State, UserState},
+    shared::Shared,
+};
+
+impl Organization {
+    /// Creates a service user in this organization.
+    #[must_use]
+    pub fn service_user(&self, username: &str) -> User {
+        new_user(self.shared(), &self.id(), username, None)
+    }
+
+    /// Creates a person in this organization.
+    #[must_use]
+    pub fn person(&self, username: &str, profile: Profile) -> User {
+        new_user(self.shared(), &self.id(), username, Some(profile))
+    }
+}
+
+/// A service user or a person.
+#[derive(Debug, Clone)]
+pub struct User {
+    shared: Arc<Shared>,
+    id: Id,
+}
+
+/// Roles given to a user on a project (ZITADEL: user grant, authorization).
+#[derive(Debug, Clone)]
+pub struct RoleGrant {
+    shared: Arc<Shared>,
+    id: Id,
+}
+
+pub(crate) fn new_user(
+    shared: &Arc<Shared>,
+    organization: &str,
+    username: &str,
+    person: Option<Profile>,
+) -> User {
+    let id = shared.change(|state| {
+        let (id, updated_at) = (state.new_id(), state.now());
+        let event = if person.is_some() { "user.human.added" } else { "user.machine.added" };
+        state.users.push(model::User {
+            id: id.clone(),
+            username: username.to_owned(),
+            organization: organization.to_owned(),
+            person,
+            state: UserState::Active,
+            metadata: std::collections::BTreeMap::new(),
+            updated_at,
+        });
+        let payload = json!({"userName": username});
+        state.emit_for_user(&id, event, Some(payload));
+        id
+    });
+    User { shared: Arc::clone(shared), id }
+}
+
+impl User {
+    /// The user's id: `sub`.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.id.clone()
+    }
+
+    /// Grants roles on a project, in the organization that owns the project.
+    pub fn grant<R: AsRef<str>>(&self, project: &Project, roles: impl IntoIterator<Item = R>) -> RoleGrant {
+        let owner = self.shared.change(|state| state.project(&project.id()).organization.clone());
+        self.grant_by(&owner, project, roles)
+    }
+
+    /// Grants roles on a project that was shared with another organization, in that organization.
+    ///
+    /// # Panics
+    ///
+    /// If the project was not shared with it ([`Project::grant_to`]).
+    pub fn grant_in<R: AsRef<str>>(
+        &self,
+        organization: &Organization,
+        project: &Project,
+        roles: impl IntoIterator<Item = R>,
+    ) -> RoleGrant {
+        assert!(project.is_granted_to(organization), "the project is not granted to this organization");
+        self.grant_by(&organization.id(), project, roles)
+    }
+
+    fn grant_by<R: AsRef<str>>(
+        &self,
+        organization: &str,
+        project: &Project,
+        roles: impl IntoIterator<Item = R>,
+    ) -> RoleGrant {
+        let roles: Vec<String> = roles.into_iter().map(|role| role.as_ref().to_owned()).collect();
+        let id = self.shared.change(|state| {
+            check_roles(state, &project.id(), &roles);
+            let id = state.new_id();
+            let payload = json!({"userId": self.id, "projectId": project.id(), "roleKeys": roles});
+            state.grants.push(model::Grant {
+                id: id.clone(),
+                user: self.id.clone(),
+                project: project.id(),
+                organization: organization.to_owned(),
+                roles,
+                active: true,
+            });
+            state.emit_for_grant(&id, "user.grant.added", Some(payload));
+            id
+        });
+        RoleGrant { shared: Arc::clone(&self.shared), id }
+    }
+
+    /// A personal access token without expiry.
+    #[must_use]
+    pub fn pat(&self) -> Token {
+        token::new_pat(&self.shared, &self.id, None)
+    }
+
+    /// A personal access token that expires, in Unix seconds.
+    #[must_use]
+    pub fn pat_until(&self, expires_at: i64) -> Token {
+        token::new_pat(&self.shared, &self.id, Some(expires_at))
+    }
+
+    /// An access token for a service user (client credentials): opaque, 12 hours, scope `openid` unless
+    /// the request says otherwise.
+    #[must_use]
+    pub fn access_token(&self) -> AccessTokenRequest {
+        AccessTokenRequest::new(&self.shared, &self.id)
+    }
+
+    /// Logs a person in to an application (authorization code), with these scopes.
+    #[must_use]
+    pub fn log_in(&self, app: &WebApp, scopes: &str) -> Login {
+        token::log_in(&self.shared, &self.id, &app.client_id(), scopes)
+    }
+
+    /// Sets one entry of the user's metadata.
+    pub fn set_metadata(&self, key: &str, value: impl Into<Vec<u8>>) {
+        let value = value.into();
+        self.shared.change(|state| state.user(&self.id).metadata.insert(key.to_owned(), value));
+    }
+
+    /// Deactivates the user. All tokens of the user end for good.
+    pub fn deactivate(&self) {
+        self.set_state(UserState::Deactivated, "user.deactivated");
+    }
+
+    /// Reactivates the user; old tokens stay dead.
+    pub fn reactivate(&self) {
+        self.set_state(UserState::Active, "user.reactivated");
+    }
+
+    /// Locks the user. All tokens of the user end for good.
+    pub fn lock(&self) {
+        self.set_state(UserState::Locked, "user.locked");
+    }
+
+    /// Unlocks the user; old tokens stay dead.
+    pub fn unlock(&self) {
+        self.set_state(UserState::Active, "user.unlocked");
+    }
+
+    /// Removes the user, grants and tokens included.
+    pub fn remove(self) {
+        self.shared.change(|state| {
+            let aggregate = user_aggregate(state, &self.id);
+            state.end_tokens_of(&self.id);
+            state.grants.retain(|grant| grant.user != self.id);
+            state.users.retain(|user| user.id != self.id);
+            state.emit(aggregate, "user.removed", None);
+        });
+    }
+
+    fn set_state(&self, to: UserState, event: &'static str) {
+        self.shared.change(|state| {
+            state.user(&self.id).state = to;
+            if to != UserState::Active {
+                state.end_tokens_of(&self.id);
+            }
+            state.emit_for_user(&self.id, event, None);
+        });
+    }
+}
+
+impl RoleGrant {
+    /// The grant's id.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.id.clone()
+    }
+
+    /// Grants these roles instead.
+    pub fn change<R: AsRef<str>>(&self, roles: impl IntoIterator<Item = R>) {
+        let roles: Vec<String> = roles.into_iter().map(|role| role.as_ref().to_owned()).collect();
+        self.shared.change(|state| {
+            let project = state.grant(&self.id).project.clone();
+            check_roles(state, &project, &roles);
+            let payload = json!({"roleKeys": roles});
+            state.grant(&self.id).roles = roles;
+            state.emit_for_grant(&self.id, "user.grant.changed", Some(payload));
+        });
+    }
+
+    /// Deactivates the grant: its roles do not count.
+    pub fn deactivate(&self) {
+        self.set_active(false, "user.grant.deactivated");
+    }
+
+    /// Reactivates the grant.
+    pub fn reactivate(&self) {
+        self.set_active(true, "user.grant.reactivated");
+    }
+
+    /// Removes the grant.
+    pub fn remove(self) {
+        self.shared.change(|state| {
+            let aggregate = grant_aggregate(state, &self.id);
+            let grant = state.grant(&self.id);
+            let payload = json!({"userId": grant.user, "projectId": grant.project});
+            state.grants.retain(|grant| grant.id != self.id);
+            state.emit(aggregate, "user.grant.removed", Some(payload));
+        });
+    }
+
+    fn set_active(&self, active: bool, event: &'static str) {
+        self.shared.change(|state| {
+            state.grant(&self.id).active = active;
+            state.emit_for_grant(&self.id, event, None);
+        });
+    }
+}
+
+impl State {
+    fn grant(&mut self, id: &str) -> &mut model::Grant {
+        let found = self.grants.iter_mut().find(|grant| grant.id == id);
+        found.expect("a grant that was not removed")
+    }
+
+    pub(crate) fn emit_for_user(&mut self, id: &str, event: &'static str, payload: Option<Value>) {
+        let aggregate = user_aggregate(self, id);
+        self.emit(aggregate, event, payload);
+    }
+
+    fn emit_for_grant(&mut self, id: &str, event: &'static str, payload: Option<Value>) {
+        let aggregate = grant_aggregate(self, id);
+        self.emit(aggregate, event, payload);
+    }
+
+    fn end_tokens_of(&mut self, user: &str) {
+        for token in self.tokens.iter_mut().filter(|token| token.user == user) {
+            token.dead = true;
+        }
+    }
+}
+
+/// ZITADEL grants only roles that the project has.
+fn check_roles(state: &mut State, project: &str, roles: &[String]) {
+    let project = state.project(project);
+    for role in roles {
+        assert!(project.roles.contains(role), "the project `{}` has no role `{role}`", project.name);
+    }
+}
+
+fn user_aggregate(state: &mut State, id: &str) -> Aggregate {
+    Aggregate { id: id.to_owned(), kind: "user", owner: state.user(id).organization.clone() }
+}
+
+fn grant_aggregate(state: &mut State, id: &str) -> Aggregate {
+    let owner = state.grant(id).organization.clone();
+    Aggregate { id: id.to_owned(), kind: "usergrant", owner }
+}

@@ -1,0 +1,181 @@
+//! Makes the engine below a verifier, once for each process.
+
+use std::{
+    sync::{Arc, Mutex, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use tokio::runtime::Handle;
+use url::Url;
+
+use crate::{
+    background::{self, PerProcess},
+    clock::Clock,
+    error::config::ConfigError,
+    issuer::{
+        breaker::Breaker,
+        client_auth::ClientAuth,
+        connector::Connector,
+        discovery::Discovery,
+        http::{HttpClient, Way},
+        introspection::Introspection,
+        key_watch::KeyWatch,
+        keys::{KeySource, Keys},
+        queue::Queue,
+    },
+    jwt::LocalJwts,
+    names::ProjectId,
+    stats::{Counters, Labels},
+    verdict::{
+        cache::{Cache, CacheSettings},
+        engine::{Engine, EngineSettings},
+        in_flight::InFlight,
+        source::Source,
+    },
+};
+
+/// All that an engine is made of.
+pub(crate) struct Recipe {
+    pub(crate) settings: EngineSettings,
+    pub(crate) cache: CacheSettings,
+    pub(crate) clock: Clock,
+    pub(crate) source: SourceRecipe,
+}
+
+/// Who is asked, and how.
+pub(crate) enum SourceRecipe {
+    Issuer(Box<IssuerRecipe>),
+    #[cfg(feature = "test-util")]
+    Script(Arc<crate::testing::script::Script>),
+}
+
+pub(crate) struct IssuerRecipe {
+    /// `None` for a verifier that reads JWTs only.
+    pub(crate) client_auth: Option<ClientAuth>,
+    pub(crate) is_single_use: bool,
+    pub(crate) project: Option<ProjectId>,
+    pub(crate) local_project: Option<ProjectId>,
+    pub(crate) base: Option<Url>,
+    pub(crate) allow_http: bool,
+    pub(crate) connector: Connector,
+    pub(crate) max_answer_bytes: usize,
+}
+
+/// The engine of this process. A child of `fork` starts anew, since it has neither the parent's thread nor a right to
+/// its connections.
+pub(crate) struct Engines {
+    recipe: Recipe,
+    engines: PerProcess<Arc<Engine>>,
+}
+
+/// What verdicts come from.
+struct Parts {
+    source: Source,
+    local: Option<LocalJwts>,
+    key_watch: Option<KeyWatch>,
+    client_id: String,
+}
+
+impl Engines {
+    pub(crate) fn start(recipe: Recipe) -> Result<Self, ConfigError> {
+        let engines = PerProcess::new(recipe.start()?);
+        Ok(Self { recipe, engines })
+    }
+
+    /// The engine of this process, made if there is none.
+    #[inline]
+    pub(crate) fn own(&self) -> Result<&Arc<Engine>, ConfigError> {
+        self.engines.own(|| self.recipe.start())
+    }
+}
+
+impl Recipe {
+    fn start(&self) -> Result<Arc<Engine>, ConfigError> {
+        let handle = background::handle().map_err(ConfigError::Thread)?;
+        let parts = match &self.source {
+            SourceRecipe::Issuer(issuer) => issuer.start(self, &handle)?,
+            #[cfg(feature = "test-util")]
+            SourceRecipe::Script(script) => Parts {
+                source: Source::Script(Arc::clone(script)),
+                local: None,
+                key_watch: None,
+                client_id: String::new(),
+            },
+        };
+        let issuer = self.settings.issuer.as_str().to_owned();
+        let engine = Arc::new(Engine {
+            settings: self.settings.clone(),
+            labels: Labels { issuer, client_id: parts.client_id },
+            cache: Cache::new(self.cache.clone()),
+            counters: Counters::default(),
+            clock: self.clock.clone(),
+            in_flight: InFlight::default(),
+            local: parts.local,
+            source: parts.source,
+            key_watch: parts.key_watch,
+            handle,
+            renewals: AtomicUsize::new(0),
+        });
+        engine.start_upkeep();
+        Ok(engine)
+    }
+}
+
+impl IssuerRecipe {
+    fn start(&self, recipe: &Recipe, handle: &Handle) -> Result<Parts, ConfigError> {
+        let (settings, clock) = (&recipe.settings, &recipe.clock);
+        let timeout = settings.timeout;
+        let http = Arc::new(self.http(settings, clock)?);
+        let discovery = Arc::new(Discovery::new(
+            Arc::clone(&http),
+            settings.issuer.clone(),
+            handle.clone(),
+            clock.clone(),
+            timeout,
+        ));
+        let local = self.local_project.clone().map(|project| {
+            let source = KeySource { http: Arc::clone(&http), discovery: Arc::clone(&discovery) };
+            let keys = Keys::new(source, handle.clone(), clock.clone(), timeout);
+            LocalJwts::new(keys, settings.issuer.clone(), project, settings.audience.clone())
+        });
+        let client_id = self.client_auth.as_ref().map_or("", ClientAuth::client_id).to_owned();
+        let file = self.client_auth.as_ref().and_then(ClientAuth::file).cloned();
+        let key_watch = file.map(|file| KeyWatch::new(file, &client_id, self.is_single_use));
+        let source = match &self.client_auth {
+            Some(auth) => Source::Issuer(Arc::new(self.introspection(auth, http, discovery, recipe))),
+            None => Source::Nobody,
+        };
+        Ok(Parts { source, local, key_watch, client_id })
+    }
+
+    fn introspection(
+        &self,
+        auth: &ClientAuth,
+        http: Arc<HttpClient>,
+        discovery: Arc<Discovery>,
+        recipe: &Recipe,
+    ) -> Introspection {
+        let timeout: Duration = recipe.settings.timeout;
+        Introspection {
+            http,
+            discovery,
+            credentials: Mutex::new(Arc::new(auth.credentials(self.is_single_use))),
+            project: self.project.clone().or(self.local_project.clone()),
+            queue: Queue::new(),
+            breaker: Breaker::new(timeout),
+            clock: recipe.clock.clone(),
+            timeout,
+        }
+    }
+
+    fn http(&self, settings: &EngineSettings, clock: &Clock) -> Result<HttpClient, ConfigError> {
+        let way = Way::new(&settings.issuer, self.base.clone(), self.allow_http);
+        let connector = self.connector.clone();
+        let client = HttpClient::new(way, connector, self.max_answer_bytes, settings.timeout, clock.clone());
+        client.map_err(|error| {
+            let problem = format!("the TLS client cannot be made ({error})");
+            let remedy = "look at the certificates, the system's included";
+            ConfigError::invalid("root_certificates_pem", problem, remedy)
+        })
+    }
+}

@@ -1,0 +1,105 @@
+//! The one thread that talks to the issuer.
+//!
+//! Callers come and go on runtimes of their own (actix-web has one for each worker, tests have one each).
+//! A question and the pooled connection under it must outlive any of them, so both live here.
+//!
+//! `fork` copies memory and not threads: a child has neither the thread nor connections that it may use. Everything that
+//! belongs to one process is therefore a [`PerProcess`].
+
+use std::{
+    io,
+    pin::Pin,
+    sync::OnceLock,
+    task::{Context, Poll},
+    thread,
+    time::Duration,
+};
+
+use forkguard::Guard;
+use tokio::{
+    runtime::{Builder, Handle},
+    task::JoinHandle,
+};
+
+/// A value of which each process has its own. Without locks: a lock that another thread held at the moment of `fork` would
+/// stay locked in the child for ever. The parent's value is kept and not touched.
+pub(crate) struct PerProcess<T> {
+    /// Of the process that made the value.
+    guard: Guard,
+    value: T,
+    next: OnceLock<Box<Self>>,
+}
+
+impl<T> PerProcess<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { guard: Guard::default(), value, next: OnceLock::new() }
+    }
+
+    /// The value of this process, made if it has none.
+    #[inline]
+    pub(crate) fn own<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
+        if self.is_own() { Ok(&self.value) } else { self.own_of_child(make) }
+    }
+
+    #[cold]
+    fn own_of_child<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
+        let mut last = self;
+        while let Some(next) = last.next.get() {
+            last = next;
+        }
+        if last.is_own() {
+            return Ok(&last.value);
+        }
+        let next = Box::new(Self::new(make()?));
+        Ok(&last.next.get_or_init(|| next).value)
+    }
+
+    fn is_own(&self) -> bool {
+        // A copy: the check of a guard itself forgets the fork once it was told.
+        !self.guard.clone().detected_fork()
+    }
+}
+
+/// The runtime of the thread, which is started on first use.
+pub(crate) fn handle() -> io::Result<Handle> {
+    static HANDLES: OnceLock<PerProcess<Handle>> = OnceLock::new();
+    if let Some(handles) = HANDLES.get() {
+        return handles.own(start).cloned();
+    }
+    let started = start()?;
+    // Two first users may both have started a thread; one of them idles for ever, which costs nothing.
+    HANDLES.get_or_init(|| PerProcess::new(started)).own(start).cloned()
+}
+
+fn start() -> io::Result<Handle> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    thread::Builder::new()
+        .name("zitadel-introspect".to_owned())
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+    Ok(handle)
+}
+
+/// A timer that ends when nobody waits for it.
+pub(crate) struct Timer(JoinHandle<()>);
+
+impl Timer {
+    /// On the library's own thread: the runtime of who waits may have no timer.
+    pub(crate) fn start(handle: &Handle, time: Duration) -> Self {
+        Self(handle.spawn(async move { tokio::time::sleep(time).await }))
+    }
+}
+
+impl Future for Timer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(cx).map(|_| ())
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

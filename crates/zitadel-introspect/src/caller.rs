@@ -1,0 +1,226 @@
+//! A caller with a valid token.
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    ops::Deref,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::{Either, select};
+
+use crate::{
+    background::Timer,
+    claims::Claims,
+    clock::Now,
+    error::AuthError,
+    judge::Judge,
+    requirement::{RequiredRole, Requirement},
+    token::AccessToken,
+    verdict::{
+        Active,
+        cache::bounded::Key,
+        engine::{Engine, Known},
+        freshness::{Asker, Freshness, Obtained},
+    },
+};
+
+/// The lower bound of the interval of [`Caller::until_unauthorized`]: all timers run on one thread.
+const SHORTEST_LOOK: Duration = Duration::from_millis(10);
+
+/// Somebody whose token is valid, and what the issuer says of them. Cheap to clone.
+#[derive(Clone)]
+#[must_use = "a newer caller has newer claims"]
+pub struct Caller {
+    active: Arc<Active>,
+    key: Key,
+    obtained_at: Instant,
+    /// The issuer was asked for this request, or while it was under way.
+    is_fresh: bool,
+    token: AccessToken,
+    judge: Arc<Judge>,
+}
+
+impl Caller {
+    /// `began` is the beginning of the request for which the verdict was obtained.
+    #[inline]
+    pub(crate) fn new(
+        judge: &Arc<Judge>,
+        token: AccessToken,
+        key: Key,
+        active: Arc<Active>,
+        began: Instant,
+        obtained_at: Instant,
+    ) -> Self {
+        let is_fresh = active.was_asked_since(began);
+        Self { active, key, obtained_at, is_fresh, token, judge: Arc::clone(judge) }
+    }
+
+    /// What the issuer says of the caller.
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        &self.active.claims
+    }
+
+    /// `sub`: the user's id, or the service user's. ZITADEL names one with each token; empty for an issuer that names
+    /// none.
+    #[must_use]
+    pub fn user_id(&self) -> &str {
+        self.claims().subject().unwrap_or_default()
+    }
+
+    /// How old the verdict is: since its question was sent to the issuer.
+    #[must_use]
+    pub fn verdict_age(&self) -> Duration {
+        self.active.age(self.judge.clock.now().instant)
+    }
+
+    /// The token itself.
+    #[must_use]
+    pub fn token(&self) -> &AccessToken {
+        &self.token
+    }
+
+    /// Checks the caller against one more requirement, such as one built from the request's path.
+    ///
+    /// Before a verdict that was held already refuses, the issuer is asked once more: a role that was granted a
+    /// moment ago counts. The result is the caller as the newest verdict describes them: go on with that one.
+    ///
+    /// ```
+    /// # use zitadel_introspect::{AuthError, Caller, Requirement};
+    /// # async fn example(caller: Caller, organization: &str) -> Result<(), AuthError> {
+    /// let editor = Requirement::role("editor").in_organization(organization);
+    /// let caller = caller.require(&editor).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`] as [`Verifier::authorize`](crate::Verifier::authorize) gives it: 403 if the requirement is not met.
+    pub async fn require(&self, requirement: &Requirement) -> Result<Self, AuthError> {
+        let now = self.judge.clock.now();
+        let engine = self.judge.engine_or_refuse()?;
+        let asker = Asker { max_age: requirement.max_age(), obtained: self.obtained(engine, now) };
+        let freshness = engine.settings.lifetimes.judge(&self.active, asker, now);
+        let serves = matches!(freshness, Freshness::Serve | Freshness::ServeAndRenew);
+        if serves && requirement.is_met(&self.active.claims) {
+            return Ok(self.clone());
+        }
+        // In a box, and with its timer, only where something may have to be awaited.
+        Box::pin(self.meet(requirement, asker.obtained, now)).await
+    }
+
+    async fn meet(
+        &self,
+        requirement: &Requirement,
+        obtained: Obtained,
+        began: Now,
+    ) -> Result<Self, AuthError> {
+        let known = Known { key: self.key, active: Some(Arc::clone(&self.active)), obtained };
+        let active = self.judge.decide(&self.token, known, requirement, began).await?;
+        if Arc::ptr_eq(&active, &self.active) {
+            return Ok(self.clone());
+        }
+        let now = self.judge.clock.now().instant;
+        Ok(Self::new(&self.judge, self.token.clone(), self.key, active, began.instant, now))
+    }
+
+    /// Ready when the caller does not meet a requirement any more: the token has expired, or its verdict has lapsed or was
+    /// evicted and the newest one does not suffice. For what outlives a request, such as a stream.
+    ///
+    /// Looks at the verdict `every` so often (10 ms at least), and when the token expires; a verdict that is held costs
+    /// no question. The error is the answer for the caller: 401 or 403, or 503 where no verdict could be had in time.
+    pub async fn until_unauthorized(&self, requirement: &Requirement, every: Duration) -> AuthError {
+        let handle = match self.judge.engine_or_refuse() {
+            Ok(engine) => engine.handle.clone(),
+            Err(error) => return error,
+        };
+        let every = every.max(SHORTEST_LOOK);
+        let mut caller = self.clone();
+        loop {
+            Timer::start(&handle, caller.time_left().map_or(every, |left| left.min(every))).await;
+            // A renewal that hangs does not prolong a token.
+            let end = caller.time_left().filter(|left| !left.is_zero());
+            let end = end.map(|left| Timer::start(&handle, left));
+            match caller.require_before(requirement, end).await {
+                Some(Ok(newest)) => caller = newest,
+                Some(Err(error)) => return error,
+                None => {}
+            }
+        }
+    }
+
+    /// `None` where the end comes first.
+    async fn require_before(
+        &self,
+        requirement: &Requirement,
+        end: Option<Timer>,
+    ) -> Option<Result<Self, AuthError>> {
+        let Some(end) = end else { return Some(self.require(requirement).await) };
+        match select(pin!(self.require(requirement)), end).await {
+            Either::Left((outcome, _)) => Some(outcome),
+            Either::Right(_) => None,
+        }
+    }
+
+    fn time_left(&self) -> Option<Duration> {
+        self.active.claims.time_left(self.judge.clock.now())
+    }
+
+    fn obtained(&self, engine: &Engine, now: Now) -> Obtained {
+        let is_evicted = || engine.cache.was_evicted_since(self.active.asked_at);
+        Obtained::earlier(self.obtained_at, self.is_fresh, now.instant, is_evicted)
+    }
+
+    pub(crate) fn belongs_to(&self, judge: &Arc<Judge>) -> bool {
+        Arc::ptr_eq(&self.judge, judge)
+    }
+}
+
+/// A caller with a role, which stands in the type. For adapters, whose `AuthorizedAs` wraps it; derefs to the [`Caller`].
+pub struct CallerAs<R> {
+    caller: Caller,
+    role: PhantomData<fn() -> R>,
+}
+
+impl<R: RequiredRole> CallerAs<R> {
+    /// The caller, if they have the role.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::require`].
+    pub async fn require(caller: &Caller) -> Result<Self, AuthError> {
+        let caller = caller.require(&Requirement::role(R::ROLE)).await?;
+        Ok(Self { caller, role: PhantomData })
+    }
+}
+
+impl<R> CallerAs<R> {
+    /// The caller, to keep.
+    pub fn into_caller(self) -> Caller {
+        self.caller
+    }
+}
+
+impl<R> Deref for CallerAs<R> {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl<R: RequiredRole> fmt::Debug for CallerAs<R> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("CallerAs").field("caller", &self.caller).field("role", &R::ROLE).finish()
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Caller").field("claims", &self.active.claims).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,9 @@
+//! Which cryptography `jsonwebtoken` uses.
+
+use jsonwebtoken::crypto;
+
+/// `jsonwebtoken` panics at first use when a build has both of its providers, so one is named here. A provider that the
+/// user has installed before stays.
+pub(crate) fn install_crypto() {
+    let _ = crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+}

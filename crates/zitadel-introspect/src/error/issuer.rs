@@ -1,0 +1,250 @@
+//! Why the issuer gave no verdict.
+
+use std::{error::Error, io, sync::Arc, time::Duration};
+
+use rustls::CertificateError;
+
+use crate::error::causes::causes;
+
+/// A cause that several waiters share.
+pub(crate) type SharedError = Arc<dyn Error + Send + Sync>;
+
+/// Why no verdict could be had from the issuer.
+///
+/// Never a statement about a token. For logs and for [`Verifier::check`](crate::Verifier::check): its
+/// texts name addresses and must not reach a caller.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssuerError {
+    /// The issuer refuses our own credentials.
+    #[error(
+        "the issuer refuses our client authentication (`{error}`): the key may be removed or expired, the \
+         application or its project deactivated, the key of another instance, or our clock wrong; download a \
+         new key of the API application if none of these"
+    )]
+    Refused {
+        /// The `error` member of the answer (RFC 6749 section 5.2).
+        error: String,
+    },
+    /// No connection, or one that broke.
+    #[error("the issuer cannot be reached")]
+    Unreachable(#[source] SharedError),
+    /// No answer within the total time-out, a place in the queue included.
+    #[error("the issuer did not answer in time")]
+    TimedOut,
+    /// The issuer asks for patience (429).
+    #[error("the issuer is throttling us")]
+    Throttled {
+        /// What its `Retry-After` asked for.
+        retry_after: Option<Duration>,
+    },
+    /// A status that is no answer.
+    #[error("the issuer answered with status {status}")]
+    Status {
+        /// The status.
+        status: u16,
+        /// What its `Retry-After` asked for.
+        retry_after: Option<Duration>,
+    },
+    /// A redirect, which is never followed: it would carry tokens elsewhere.
+    #[error(
+        "the issuer redirects (status {status}) to {to:?}, and redirects are not followed; configure the address to which \
+        it leads, or let the proxy in between pass the request on"
+    )]
+    #[non_exhaustive]
+    Redirected {
+        /// The status.
+        status: u16,
+        /// Where it leads, without a query; the first 200 characters.
+        to: String,
+    },
+    /// The discovery document is not there (404): the host belongs to no ZITADEL instance.
+    #[error(
+        "there is no ZITADEL instance under the host {host:?}: use its external domain (`ExternalDomain` in ZITADEL's \
+        settings){}", if *is_elsewhere { "" } else { ", and `connect_to` if that name cannot be reached from here" }
+    )]
+    #[non_exhaustive]
+    NoInstance {
+        /// The host by which the instance was looked for.
+        host: String,
+        /// Another address was asked: that of `connect_to`.
+        is_elsewhere: bool,
+        /// ZITADEL itself says so. Else something answers there that may be a proxy before a ZITADEL that still starts.
+        is_said: bool,
+    },
+    /// An answer larger than [`VerifierBuilder::max_answer_bytes`](crate::VerifierBuilder::max_answer_bytes) allows.
+    #[error(
+        "the issuer's answer is larger than {limit} bytes; if the user has that much metadata, raise `max_answer_bytes`"
+    )]
+    #[non_exhaustive]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// An answer that is not what was asked for.
+    #[error("the issuer's answer is not usable: {problem}")]
+    Unusable {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The discovery document names another issuer (RFC 8414 section 3.3).
+    #[error(
+        "the discovery document names the issuer {found:?}, but {expected:?} is configured; configure the \
+         address under which the instance knows itself"
+    )]
+    OtherIssuer {
+        /// The configured issuer.
+        expected: String,
+        /// The document's.
+        found: String,
+    },
+    /// The issuer calls a token active that never was: whatever answers there is no authorization server.
+    #[error("the issuer calls a token active that never was; configure the address of a ZITADEL instance")]
+    AlwaysActive,
+    /// Too many questions are waiting already.
+    #[error("too many questions to the issuer are waiting")]
+    Overloaded,
+    /// The task that asked has ended without an answer: a bug of ours.
+    #[error("the question was lost")]
+    Lost,
+}
+
+impl IssuerError {
+    /// What the issuer's own `Retry-After` asked for.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Throttled { retry_after } | Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// The error, its causes, and what to do about the frequent ones, in one line for an operator.
+    ///
+    /// Names addresses and what libraries say of them: for logs and consoles, never for a caller.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let remedy = match self {
+            Self::Unreachable(cause) => remedy_for(&**cause),
+            _ => None,
+        };
+        let causes = causes(self);
+        remedy.map_or(causes.clone(), |remedy| format!("{causes}; {remedy}"))
+    }
+
+    /// Seconds after which a caller may try again: what the issuer asked for, within 1 to 10.
+    pub(crate) fn retry_after_seconds(&self) -> u64 {
+        self.retry_after().map_or(1, |delay| delay.as_secs()).clamp(1, 10)
+    }
+
+    /// Whether the issuer has answered, if not well: it is there.
+    pub(crate) fn is_an_answer(&self) -> bool {
+        match self {
+            Self::Unusable { .. }
+            | Self::TooLarge { .. }
+            | Self::Redirected { .. }
+            | Self::NoInstance { .. } => true,
+            Self::Status { status, .. } => *status < 500,
+            _ => false,
+        }
+    }
+
+    /// Whether the failure makes the issuer suspicious. A malformed answer does not: it may be about one token alone.
+    pub(crate) fn speaks_of_the_issuer(&self) -> bool {
+        match self {
+            Self::Refused { .. } | Self::Unreachable(_) | Self::TimedOut | Self::Throttled { .. } => true,
+            Self::Status { status, .. } => *status >= 500,
+            Self::Unusable { .. }
+            | Self::TooLarge { .. }
+            | Self::Redirected { .. }
+            | Self::NoInstance { .. }
+            | Self::OtherIssuer { .. }
+            | Self::AlwaysActive
+            | Self::Overloaded
+            | Self::Lost => false,
+        }
+    }
+
+    /// Whether the same question may be asked a second time at once.
+    pub(crate) fn is_worth_a_retry(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Status { status: 502..=504, retry_after: None })
+    }
+}
+
+/// A connection that was made and then broke: the others of its pool may be dead as well.
+pub(crate) fn is_broken_connection(error: &IssuerError) -> bool {
+    match error {
+        IssuerError::Unreachable(cause) => {
+            cause.downcast_ref::<reqwest::Error>().is_some_and(|error| !error.is_connect())
+        }
+        _ => false,
+    }
+}
+
+/// What to do about the frequent reasons why there is no connection.
+fn remedy_for(first: &(dyn Error + Send + Sync + 'static)) -> Option<&'static str> {
+    let first: &(dyn Error + 'static) = first;
+    if first.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout) {
+        return Some("nothing answers there: look at the address, and at firewalls on the way");
+    }
+    let causes: Vec<_> = std::iter::successors(Some(first), |cause| inner(*cause)).collect();
+    causes.iter().find_map(|cause| {
+        if let Some(error) = cause.downcast_ref::<rustls::Error>() {
+            return remedy_for_tls(error);
+        }
+        let error = cause.downcast_ref::<io::Error>()?;
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                Some("nothing listens there: look at host and port, and whether the issuer runs")
+            }
+            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
+                Some("there is no route to it: look at the network of this machine or container")
+            }
+            _ => is_unknown_name(error).then_some(
+                "the name is not known here: look at its spelling and at the name server; inside a container network, \
+                `connect_to` reaches the issuer by an inner name",
+            ),
+        }
+    })
+}
+
+/// What is inside an error. `io::Error` names the cause of what it wraps as its own and hides the wrapped error itself.
+fn inner<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}
+
+/// The standard library has no kind of its own for the resolver's errors.
+fn is_unknown_name(error: &io::Error) -> bool {
+    error.to_string().starts_with("failed to lookup address information")
+}
+
+fn remedy_for_tls(error: &rustls::Error) -> Option<&'static str> {
+    let rustls::Error::InvalidCertificate(error) = error else {
+        return matches!(error, rustls::Error::InvalidMessage(_)).then_some(
+            "it does not speak TLS on this port: write `http://` before the address, or use another port",
+        );
+    };
+    Some(match error {
+        CertificateError::UnknownIssuer => {
+            "its certificate is not signed by an authority that is trusted here: install `ca-certificates`, or give the \
+            certificate of its own authority (root certificates)"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired: renew it, and look at the clock of this machine"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet: look at the clock of this machine"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another name: use the name for which it was made"
+        }
+        // The variant wraps an error of a library below, which has no type to ask for here.
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "its certificate is that of an authority (CA:TRUE): make one for the server itself, with CA:FALSE, and let \
+            that authority sign it"
+        }
+        _ => "its certificate is not accepted: look at the chain that it sends",
+    })
+}

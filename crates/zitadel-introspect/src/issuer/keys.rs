@@ -1,0 +1,173 @@
+//! The issuer's published keys (RFC 7517): fetched when needed, refreshed behind, never taken from a token.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::runtime::Handle;
+
+use crate::{
+    clock::Clock,
+    crypto::install_crypto,
+    error::issuer::IssuerError,
+    issuer::{
+        discovery::Discovery,
+        http::HttpClient,
+        remembered::{Fetcher, Remembered, Renewal},
+    },
+};
+
+/// An unknown `kid` asks for the keys at most once in this time.
+const COOL_DOWN: Duration = Duration::from_secs(10);
+/// Keys older than this are fetched anew while they still serve: ZITADEL's own `max-age`.
+const REFRESH_AFTER: Duration = Duration::from_secs(300);
+
+/// The media types of a key set (RFC 7517 section 8.5.2), and of JSON, which ZITADEL sends.
+const MEDIA_TYPES: [&str; 2] = ["application/jwk-set+json", "application/json"];
+
+/// A key for signatures.
+pub(crate) enum Key {
+    /// With the algorithms that it verifies.
+    Readable(&'static [Algorithm], Box<DecodingKey>),
+    /// Of a kind that cannot be read here.
+    Unreadable,
+}
+
+/// Keys by id. An id may stand for several: for keys of different kinds, or for two that overlap.
+type KnownKeys = HashMap<String, Arc<[Key]>>;
+
+impl Key {
+    pub(crate) fn verifies(&self, by: Algorithm) -> Option<&DecodingKey> {
+        match self {
+            Self::Readable(algorithms, key) if algorithms.contains(&by) => Some(key),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Unreadable)
+    }
+}
+
+/// How to get the keys.
+#[derive(Clone)]
+pub(crate) struct KeySource {
+    pub(crate) http: Arc<HttpClient>,
+    pub(crate) discovery: Arc<Discovery>,
+}
+
+/// The issuer's keys.
+pub(crate) struct Keys(Remembered<KnownKeys>);
+
+impl Keys {
+    pub(crate) fn new(source: KeySource, handle: Handle, clock: Clock, timeout: Duration) -> Self {
+        install_crypto();
+        let fetch = move || {
+            let source = source.clone();
+            async move { source.fetch().await }.boxed()
+        };
+        let renewal = Renewal::Every { age: REFRESH_AFTER, at_most_every: COOL_DOWN };
+        Self(Remembered::new(Fetcher { handle, clock, timeout, fetch: Box::new(fetch) }, renewal))
+    }
+
+    /// The keys of that id; fetched if it is unknown, at most once in a cool-down, for all who ask. None if
+    /// the issuer has none, an error if it could not be asked.
+    pub(crate) async fn get(&self, id: &str) -> Result<Arc<[Key]>, IssuerError> {
+        if let Some(keys) = self.known(id) {
+            return Ok(keys);
+        }
+        Ok(self.0.fetched().await?.get(id).cloned().unwrap_or_default())
+    }
+
+    /// The keys of that id, as far as they were fetched.
+    pub(crate) fn known(&self, id: &str) -> Option<Arc<[Key]>> {
+        self.0.known()?.get(id).cloned()
+    }
+
+    /// Fetches the keys, to see whether they can be had.
+    pub(crate) async fn fetch(&self) -> Result<(), IssuerError> {
+        self.0.get().await.map(|_| ())
+    }
+}
+
+impl KeySource {
+    async fn fetch(&self) -> Result<KnownKeys, IssuerError> {
+        let metadata = self.discovery.metadata().await?;
+        let unusable = |problem| IssuerError::Unusable { problem };
+        let address = metadata.jwks_uri.clone().ok_or(unusable("the discovery document has no jwks_uri"))?;
+        let document = self.http.get_json(&address, &MEDIA_TYPES).await?;
+        let set: KeySet = serde_json::from_str(&document).map_err(|_| unusable("it is not a set of keys"))?;
+        let mut known: HashMap<String, Vec<Key>> = HashMap::new();
+        for (id, key) in set.keys.iter().filter_map(read) {
+            known.entry(id.to_owned()).or_default().push(key);
+        }
+        Ok(known.into_iter().map(|(id, keys)| (id, keys.into())).collect())
+    }
+}
+
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<Value>,
+}
+
+/// A key for signatures, by its id. One that is for something else is skipped (RFC 7517 sections 4.2 and 4.3).
+fn read(jwk: &Value) -> Option<(&str, Key)> {
+    let id = jwk.get("kid").and_then(Value::as_str)?;
+    let is_for_signatures = |usage: &Value| usage.as_str() == Some("sig");
+    let verifies = |operations: &Value| {
+        operations.as_array().is_some_and(|operations| operations.iter().any(|name| name == "verify"))
+    };
+    let present = |name: &str| jwk.get(name).filter(|value| !value.is_null());
+    if !present("use").is_none_or(is_for_signatures) || !present("key_ops").is_none_or(verifies) {
+        return None;
+    }
+    let key = readable(jwk).unwrap_or_else(|| {
+        tracing::info!(kid = ?id, "a key of the issuer cannot be read here: its kind or algorithm is not supported");
+        Key::Unreadable
+    });
+    Some((id, key))
+}
+
+fn readable(jwk: &Value) -> Option<Key> {
+    use Algorithm::{ES256, ES384, EdDSA, RS256, RS384, RS512};
+    let text = |name: &str| jwk.get(name).and_then(Value::as_str);
+    // An RSA key verifies by any of these where it does not say by which (RFC 7517 section 4.4); a curve, by one.
+    let (algorithms, decoding): (&'static [Algorithm], _) = match (text("kty")?, text("crv"), text("alg")) {
+        ("RSA", _, algorithm) => {
+            let algorithms: &'static [Algorithm] = match algorithm {
+                None => &[RS256, RS384, RS512],
+                Some("RS256") => &[RS256],
+                Some("RS384") => &[RS384],
+                Some("RS512") => &[RS512],
+                Some(_) => return None,
+            };
+            (algorithms, DecodingKey::from_rsa_components(text("n")?, text("e")?))
+        }
+        ("EC", Some("P-256"), None | Some("ES256")) => {
+            (&[ES256], DecodingKey::from_ec_components(text("x")?, text("y")?))
+        }
+        ("EC", Some("P-384"), None | Some("ES384")) => {
+            (&[ES384], DecodingKey::from_ec_components(text("x")?, text("y")?))
+        }
+        ("OKP", Some("Ed25519"), None | Some("EdDSA")) => {
+            (&[EdDSA], DecodingKey::from_ed_components(text("x")?))
+        }
+        _ => return None,
+    };
+    Some(Key::Readable(algorithms, Box::new(decoding.ok()?)))
+}
+
+/// The algorithms that are taken: asymmetric ones, by name. `none` and HMAC have no place here.
+pub(crate) fn algorithm(name: &str) -> Option<Algorithm> {
+    Some(match name {
+        "RS256" => Algorithm::RS256,
+        "RS384" => Algorithm::RS384,
+        "RS512" => Algorithm::RS512,
+        "ES256" => Algorithm::ES256,
+        "ES384" => Algorithm::ES384,
+        "EdDSA" => Algorithm::EdDSA,
+        _ => return None,
+    })
+}

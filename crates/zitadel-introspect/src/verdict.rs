@@ -1,0 +1,159 @@
+//! What the verifier found for a token: its claims, or that it is refused.
+
+pub(crate) mod cache;
+pub(crate) mod engine;
+pub(crate) mod evict;
+pub(crate) mod freshness;
+pub(crate) mod in_flight;
+pub(crate) mod source;
+mod upkeep;
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{
+    claims::Claims,
+    error::{InvalidToken, issuer::IssuerError},
+};
+
+/// A denied token may have the issuer asked so often in quick succession.
+const DENIAL_BURST: u32 = 5;
+
+/// A verdict on a token.
+#[derive(Debug, Clone)]
+pub(crate) enum Verdict {
+    Active(Arc<Active>),
+    Refused(Refused),
+}
+
+/// A verdict, or why there is none.
+pub(crate) type Outcome = Result<Verdict, IssuerError>;
+
+/// The token is active.
+#[derive(Debug)]
+#[repr(C)] // fields that are read at each request stand together, at the beginning
+pub(crate) struct Active {
+    /// When the question was sent to which this is the answer; for a JWT that was verified locally, when that was.
+    pub(crate) asked_at: Instant,
+    /// Verified locally: this says nothing about revocation.
+    pub(crate) is_local: bool,
+    /// The token is a JWT: it could be verified locally.
+    pub(crate) is_jwt: bool,
+    is_renewing: AtomicBool,
+    pub(crate) claims: Claims,
+    /// The instant up to which questions because of a denial are paid for.
+    denials_paid_until: Mutex<Option<Instant>>,
+}
+
+/// The token is refused. The user is named where the issuer named them.
+#[derive(Debug, Clone)]
+pub(crate) struct Refused {
+    pub(crate) reason: InvalidToken,
+    pub(crate) user_id: Option<Arc<str>>,
+}
+
+impl Verdict {
+    pub(crate) fn is_inactive(&self) -> bool {
+        matches!(self, Self::Refused(Refused { reason: InvalidToken::Inactive, .. }))
+    }
+}
+
+impl Refused {
+    pub(crate) fn of(claims: &Claims, reason: InvalidToken) -> Self {
+        Self { reason, user_id: claims.subject().map(Arc::from) }
+    }
+}
+
+impl From<InvalidToken> for Refused {
+    fn from(reason: InvalidToken) -> Self {
+        Self { reason, user_id: None }
+    }
+}
+
+impl Active {
+    /// The issuer's answer to a question that was sent at that instant.
+    pub(crate) fn answered(claims: Claims, asked_at: Instant, is_jwt: bool) -> Self {
+        Self::new(claims, asked_at, false, is_jwt)
+    }
+
+    /// A JWT that was verified locally.
+    pub(crate) fn verified_locally(claims: Claims, at: Instant) -> Self {
+        Self::new(claims, at, true, true)
+    }
+
+    fn new(claims: Claims, asked_at: Instant, is_local: bool, is_jwt: bool) -> Self {
+        let (denials_paid_until, is_renewing) = (Mutex::default(), AtomicBool::default());
+        Self { asked_at, is_local, is_jwt, is_renewing, claims, denials_paid_until }
+    }
+
+    /// How old the verdict is. All rules about age go by this.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.asked_at)
+    }
+
+    /// Whether the issuer was asked at that instant or later.
+    pub(crate) fn was_asked_since(&self, instant: Instant) -> bool {
+        !self.is_local && self.asked_at >= instant
+    }
+
+    /// Whether the issuer may be asked because of a denial: five times in quick succession, and once in each interval in
+    /// the long run. Each question pays for an interval; four may be paid ahead.
+    pub(crate) fn claim_denial_question(&self, interval: Duration, now: Instant) -> bool {
+        let mut paid_until = self.denials_paid_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = paid_until.map_or(now, |until| until.max(now));
+        let may = from.saturating_duration_since(now) <= interval * (DENIAL_BURST - 1);
+        if may {
+            *paid_until = from.checked_add(interval);
+        }
+        may
+    }
+
+    /// A newer verdict on the same token goes on paying where this one stopped.
+    pub(crate) fn inherit_denials(&self, before: &Self) {
+        let paid_until = *before.denials_paid_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.denials_paid_until.lock().unwrap_or_else(PoisonError::into_inner) = paid_until;
+    }
+
+    /// Whether this caller is the one to renew the verdict ahead of its end.
+    pub(crate) fn claim_renewal(&self) -> bool {
+        !self.is_renewing.swap(true, Ordering::Relaxed)
+    }
+
+    /// The renewal failed: another caller may try.
+    pub(crate) fn release_renewal(&self) {
+        self.is_renewing.store(false, Ordering::Relaxed);
+    }
+
+    /// The bytes that the verdict takes in memory, or a little more.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Self>() - size_of::<Claims>() + self.claims.size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn denials_are_asked_about_five_times_at_once_and_once_in_an_interval() {
+        let then = Instant::now();
+        let document = json!({"active": true, "sub": "1"}).to_string();
+        let active =
+            Active::answered(Claims::from_introspection(document, None).unwrap().unwrap(), then, false);
+        let count = |at: Instant| (0..20).filter(|_| active.claim_denial_question(SECOND, at)).count();
+        assert_eq!(count(then), 5);
+        assert_eq!(count(then + Duration::from_millis(999)), 0);
+        assert_eq!(count(then + SECOND), 1);
+        assert_eq!(count(then + SECOND * 3), 2);
+        assert_eq!(count(then + SECOND * 100), 5, "never more than five");
+    }
+}

@@ -1,0 +1,364 @@
+//! Verdicts that are held.
+//!
+//! Active and refused ones apart, so that unknown tokens cannot push out active ones. No token stays in memory: the keys
+//! are keyed hashes of tokens. Whether a verdict may answer is decided in `freshness.rs`; the cache crate bounds how many
+//! verdicts there are and how many bytes they take.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    clock::Now,
+    token::AccessToken,
+    verdict::{
+        Active, Refused,
+        cache::bounded::{Bounded, Key, Keyer, bounded},
+        evict::Evict,
+        freshness::Lifetimes,
+    },
+};
+
+pub(crate) mod bounded;
+
+/// The most that a refusal or a distrusted token takes.
+const REFUSED_BYTES: usize = 512;
+/// A user id that is longer is not remembered with a refusal: ZITADEL's have 18 digits.
+const MAX_USER_ID_BYTES: usize = 256;
+/// A verdict stays in memory for so much longer than it may answer. Within this time a token that was active and turns
+/// inactive is known as one that was active, and is asked about once more.
+const KEPT_BEYOND: Duration = Duration::from_secs(60);
+
+/// How many verdicts are held, and how large they may be together.
+#[derive(Debug, Clone)]
+pub(crate) struct CacheSettings {
+    pub(crate) capacity: usize,
+    pub(crate) bytes: usize,
+    /// The most that one verdict takes, in bytes.
+    pub(crate) largest: usize,
+    pub(crate) refused_ttl: Duration,
+    pub(crate) refused_capacity: usize,
+    /// JWTs are verified locally, and the issuer can be asked: tokens that it refused are remembered.
+    pub(crate) distrusts: bool,
+}
+
+pub(crate) struct Cache {
+    settings: CacheSettings,
+    keyer: Keyer,
+    active: Bounded<Arc<Active>>,
+    refused: Bounded<HeldRefusal>,
+    /// JWTs that must not be verified locally any more, with the second of their end. Bounded apart, so that unknown
+    /// tokens cannot push them out.
+    distrusted: Bounded<i64>,
+    evicted_at: Mutex<Option<Instant>>,
+}
+
+#[derive(Debug, Clone)]
+struct HeldRefusal {
+    refused: Refused,
+    asked_at: Instant,
+}
+
+impl Cache {
+    pub(crate) fn new(settings: CacheSettings) -> Self {
+        let of_refusals = |capacity: usize| (capacity, capacity.saturating_mul(REFUSED_BYTES), REFUSED_BYTES);
+        Self {
+            keyer: Keyer::new(),
+            active: bounded((settings.capacity, settings.bytes, settings.largest), |active| active.size()),
+            refused: bounded(of_refusals(settings.refused_capacity), |held| {
+                size_of_val(held) + held.refused.user_id.as_ref().map_or(0, |id| id.len())
+            }),
+            distrusted: bounded(of_refusals(settings.capacity), size_of_val),
+            evicted_at: Mutex::default(),
+            settings,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn key(&self, token: &AccessToken) -> Key {
+        self.keyer.key(token.as_bytes())
+    }
+
+    #[inline]
+    pub(crate) fn active(&self, key: &Key) -> Option<Arc<Active>> {
+        self.active.get(key)
+    }
+
+    /// As [`active`](Self::active), without counting as a use.
+    pub(crate) fn peek(&self, key: &Key) -> Option<Arc<Active>> {
+        self.active.peek(key)
+    }
+
+    /// A refusal within its time.
+    pub(crate) fn refused(&self, key: &Key, now: Instant) -> Option<Refused> {
+        let held = self.refused.get(key)?;
+        let age = now.saturating_duration_since(held.asked_at);
+        (age < self.settings.refused_ttl).then_some(held.refused)
+    }
+
+    /// A token that was active, and is not past its own end.
+    pub(crate) fn knew_as_active(&self, key: &Key, now: Now) -> bool {
+        self.peek(key).is_some_and(|active| active.claims.check_times(now.wall()).is_ok())
+    }
+
+    /// A token that the issuer has called inactive, or whose verdict was evicted, at any time: verifying it locally says
+    /// nothing then.
+    pub(crate) fn is_distrusted(&self, key: &Key) -> bool {
+        self.distrusted.peek(key).is_some()
+    }
+
+    /// `end` is the token's own, in Unix seconds.
+    pub(crate) fn distrust(&self, key: Key, end: i64) {
+        if self.settings.distrusts {
+            self.distrusted.insert(key, end);
+        }
+    }
+
+    pub(crate) fn keep(&self, key: Key, active: &Arc<Active>) {
+        if let Some(before) = self.peek(&key) {
+            if before.asked_at > active.asked_at && !before.is_local {
+                return; // an older answer that came late
+            }
+            active.inherit_denials(&before);
+        }
+        if self.may_keep(&key, active) {
+            self.refused.remove(&key);
+            self.active.insert(key, Arc::clone(active));
+            // An eviction or the issuer's word may have come between the look and the insertion.
+            if !self.may_keep(&key, active) {
+                self.active.remove(&key);
+            }
+        } else if !active.is_local {
+            self.active.remove(&key);
+        }
+    }
+
+    fn may_keep(&self, key: &Key, active: &Active) -> bool {
+        let is_distrusted = active.is_local && self.is_distrusted(key);
+        !is_distrusted && !self.was_evicted_since(active.asked_at)
+    }
+
+    pub(crate) fn keep_refused(&self, key: Key, mut refused: Refused, asked_at: Instant) {
+        refused.user_id = refused.user_id.filter(|id| id.len() <= MAX_USER_ID_BYTES);
+        self.active.remove(&key);
+        if !self.was_evicted_since(asked_at) {
+            self.refused.insert(key, HeldRefusal { refused, asked_at });
+        }
+        if self.was_evicted_since(asked_at) {
+            self.refused.remove(&key); // an eviction came between the look and the insertion
+        }
+    }
+
+    /// `end` is that of a JWT, in Unix seconds.
+    pub(crate) fn evict_token(&self, key: &Key, end: Option<i64>, now: Instant) {
+        self.mark_evicted(now);
+        if let Some(end) = end {
+            self.distrust(*key, end);
+        }
+        self.active.remove(key);
+        self.refused.remove(key);
+    }
+
+    /// Looks at each verdict: for rare events, not for requests.
+    pub(crate) fn evict(&self, what: &Evict, now: Instant) {
+        self.mark_evicted(now);
+        self.active.retain(|key, active| {
+            let stays = !what.may_concern(active);
+            if !stays {
+                self.distrust_jwt(key, active);
+            }
+            stays
+        });
+    }
+
+    pub(crate) fn evict_all(&self, now: Instant) {
+        self.mark_evicted(now);
+        self.active.retain(|key, active| {
+            self.distrust_jwt(key, active);
+            false
+        });
+        self.refused.clear();
+    }
+
+    /// Gives lapsed verdicts back: other verdicts may never push them out.
+    pub(crate) fn sweep(&self, lifetimes: &Lifetimes, now: Now) {
+        let wall = now.wall();
+        let kept = Lifetimes { stale_for: lifetimes.stale_for + KEPT_BEYOND, ..*lifetimes };
+        self.active.retain(|_, active| !kept.is_over(active, now.instant) && active.claims.end() > wall);
+        let ttl = self.settings.refused_ttl;
+        self.refused.retain(|_, held| now.instant.saturating_duration_since(held.asked_at) < ttl);
+        self.distrusted.retain(|_, end| *end > wall);
+    }
+
+    /// How many active and how many refused ones are held.
+    pub(crate) fn len(&self) -> (usize, usize) {
+        (self.active.len(), self.refused.len())
+    }
+
+    pub(crate) fn was_evicted_since(&self, asked_at: Instant) -> bool {
+        self.evicted_at().is_some_and(|evicted_at| asked_at <= evicted_at)
+    }
+
+    /// When a verdict was last evicted.
+    pub(crate) fn evicted_at(&self) -> Option<Instant> {
+        *self.evicted_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers to questions that were sent before an eviction go to the callers who wait, and are not held.
+    fn mark_evicted(&self, now: Instant) {
+        *self.evicted_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    fn distrust_jwt(&self, key: &Key, active: &Active) {
+        if active.is_jwt {
+            self.distrust(*key, active.claims.end());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{claims::Claims, error::InvalidToken};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn cache() -> Cache {
+        Cache::new(CacheSettings {
+            capacity: 100,
+            bytes: 1024 * 1024,
+            largest: 64 * 1024,
+            refused_ttl: SECOND * 5,
+            refused_capacity: 100,
+            distrusts: true,
+        })
+    }
+
+    fn held(asked_at: Instant, is_local: bool) -> Arc<Active> {
+        let document = json!({"active": true, "sub": "1"}).to_string();
+        let claims = Claims::from_introspection(document, None).unwrap().unwrap();
+        Arc::new(if is_local {
+            Active::verified_locally(claims, asked_at)
+        } else {
+            Active::answered(claims, asked_at, false)
+        })
+    }
+
+    fn key(cache: &Cache, text: &str) -> Key {
+        cache.key(&text.parse().unwrap())
+    }
+
+    #[test]
+    fn an_older_answer_that_comes_late_replaces_no_newer_one() {
+        let (cache, then) = (cache(), Instant::now());
+        let key = key(&cache, "token");
+        let (older, newer) = (held(then, false), held(then + SECOND, false));
+        cache.keep(key, &newer);
+        cache.keep(key, &older);
+        assert!(Arc::ptr_eq(&cache.active(&key).unwrap(), &newer));
+        let newest = held(then + SECOND * 2, false);
+        cache.keep(key, &newest);
+        assert!(Arc::ptr_eq(&cache.active(&key).unwrap(), &newest));
+        // What was read out of a JWT gives way to what the issuer said, whenever it was asked.
+        let (cache, local) = (self::cache(), held(then + SECOND, true));
+        cache.keep(key, &local);
+        cache.keep(key, &older);
+        assert!(Arc::ptr_eq(&cache.active(&key).unwrap(), &older));
+    }
+
+    #[test]
+    fn what_was_asked_before_an_eviction_is_not_kept_after_it() {
+        let (cache, then) = (cache(), Instant::now());
+        let key = key(&cache, "token");
+        cache.evict(&Evict::User("1".into()), then + SECOND);
+        for (asked_at, is_kept) in [(then, false), (then + SECOND, false), (then + SECOND * 2, true)] {
+            cache.keep(key, &held(asked_at, false));
+            assert_eq!(cache.active(&key).is_some(), is_kept);
+        }
+    }
+
+    #[test]
+    fn bad_verdicts_and_distrust_are_bounded_and_lapse() {
+        let (cache, then) = (cache(), Instant::now());
+        for number in 0..1000 {
+            cache.keep_refused(key(&cache, &format!("bad-{number}")), InvalidToken::Inactive.into(), then);
+            cache.distrust(key(&cache, &format!("jwt-{number}")), i64::MAX);
+        }
+        assert!(cache.len().1 <= 100 && cache.distrusted.len() <= 100);
+        let kept = key(&cache, "kept");
+        cache.keep_refused(kept, InvalidToken::Inactive.into(), then);
+        let standing = |at| cache.refused(&kept, at).is_some();
+        assert!(standing(then + Duration::from_nanos(4_999_999_999)) && !standing(then + SECOND * 5));
+        // A user id of a megabyte does not take a megabyte for each.
+        let long = Refused { reason: InvalidToken::Inactive, user_id: Some("x".repeat(1 << 20).into()) };
+        cache.keep_refused(key(&cache, "long"), long, then);
+        let held = cache.refused(&key(&cache, "long"), then).expect("it is held");
+        assert_eq!(held.user_id, None);
+        assert!(cache.refused.weight() <= 100 * REFUSED_BYTES as u64);
+    }
+
+    #[test]
+    fn the_only_entry_and_the_largest_one_are_held() {
+        let claims = |entries: usize| {
+            let metadata: serde_json::Map<_, _> =
+                (0..entries).map(|n| (format!("{n:x}"), "".into())).collect();
+            let name = "urn:zitadel:iam:user:metadata";
+            let document = json!({"active": true, "sub": "1", name: metadata}).to_string();
+            let size = document.len();
+            (Claims::from_introspection(document, None).unwrap().unwrap(), size)
+        };
+        let (smallest, _) = claims(0);
+        let (largest, bytes) = claims(20_000);
+        let most = bytes * Claims::LARGEST_GROWTH;
+        assert!(largest.size() <= most);
+        for (claims, capacity, bytes) in [(smallest, 1, 1 << 20), (largest, 100_000, most)] {
+            let settings = CacheSettings {
+                capacity,
+                refused_capacity: capacity,
+                bytes,
+                largest: most,
+                ..cache().settings
+            };
+            let (cache, then) = (Cache::new(settings), Instant::now());
+            let key = key(&cache, "token");
+            cache.keep(key, &Arc::new(Active::answered(claims, then, false)));
+            assert_eq!(cache.len(), (1, 0));
+            cache.keep_refused(key, InvalidToken::Inactive.into(), then);
+            assert_eq!(cache.len(), (0, 1));
+        }
+    }
+
+    #[test]
+    fn a_sweep_gives_back_what_is_over_and_nothing_else() {
+        let millis = Arc::new(std::sync::atomic::AtomicI64::new(0));
+        let clock = crate::clock::Clock::ahead(Arc::clone(&millis));
+        let start = clock.now();
+        let (ttl, stale_for) = (SECOND * 60, SECOND * 30);
+        let lifetimes = Lifetimes { ttl, stale_for, refresh_ahead: None, confirm_within: None };
+        let cache = cache();
+        let with_end = |end: i64| {
+            let document = json!({"active": true, "sub": "1", "exp": end}).to_string();
+            let claims = Claims::from_introspection(document, None).unwrap().unwrap();
+            Arc::new(Active::answered(claims, start.instant, false))
+        };
+        cache.keep(key(&cache, "endless"), &held(start.instant, false));
+        cache.keep(key(&cache, "short"), &with_end(start.wall() + 20));
+        cache.keep_refused(key(&cache, "bad"), InvalidToken::Inactive.into(), start.instant);
+        cache.distrust(key(&cache, "distrusted"), start.wall() + 20);
+        let left = |seconds: i64| {
+            millis.store(seconds * 1000, std::sync::atomic::Ordering::SeqCst);
+            cache.sweep(&lifetimes, clock.now());
+            (cache.len(), cache.distrusted.len())
+        };
+        assert_eq!(left(0), ((2, 1), 1));
+        assert_eq!(left(4), ((2, 1), 1));
+        assert_eq!(left(5), ((2, 0), 1));
+        assert_eq!(left(18), ((2, 0), 1));
+        assert_eq!(left(21), ((1, 0), 0));
+        assert_eq!(left(60 + 30 + 59), ((1, 0), 0));
+        assert_eq!(left(60 + 30 + 60), ((0, 0), 0));
+    }
+}

@@ -1,0 +1,456 @@
+//! Where verdicts come from: the cache, the token itself, or the issuer.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::runtime::Handle;
+use tracing::Instrument;
+
+use crate::{
+    clock::{Clock, Now},
+    error::{InvalidToken, Reason, issuer::IssuerError},
+    issuer::{key_watch::KeyWatch, name::Issuer},
+    jwt::{Jwt, LocalJwts, Reading},
+    requirement::Requirement,
+    stats::{Counters, Labels, Stats},
+    token::AccessToken,
+    verdict::{
+        Active, Outcome, Refused, Verdict,
+        cache::{Cache, bounded::Key},
+        freshness::{Asker, Freshness, Lifetimes, Obtained},
+        in_flight::{InFlight, Joined, Reply, SentAt},
+        source::Source,
+    },
+};
+
+/// Renewals ahead that are in flight at once.
+const RENEWALS_AT_ONCE: usize = 16;
+
+/// What is set for verdicts.
+#[derive(Clone)]
+pub(crate) struct EngineSettings {
+    pub(crate) issuer: Issuer,
+    pub(crate) audience: Option<String>,
+    pub(crate) is_cached: bool,
+    /// The longest a question takes, and a request with all its questions.
+    pub(crate) timeout: Duration,
+    pub(crate) denial_interval: Duration,
+    pub(crate) lifetimes: Lifetimes,
+}
+
+/// The engine below a verifier.
+pub(crate) struct Engine {
+    pub(crate) settings: EngineSettings,
+    pub(crate) labels: Labels,
+    pub(crate) cache: Cache,
+    pub(crate) counters: Counters,
+    pub(crate) clock: Clock,
+    pub(crate) in_flight: InFlight,
+    pub(crate) local: Option<LocalJwts>,
+    pub(crate) source: Source,
+    pub(crate) key_watch: Option<KeyWatch>,
+    pub(crate) handle: Handle,
+    pub(crate) renewals: AtomicUsize,
+}
+
+/// What is known of a token when the engine is asked to decide.
+pub(crate) struct Known {
+    pub(crate) key: Key,
+    pub(crate) active: Option<Arc<Active>>,
+    pub(crate) obtained: Obtained,
+}
+
+/// Why a caller is refused. The user is named where they are known.
+pub(crate) struct Refusal {
+    pub(crate) reason: Reason,
+    pub(crate) user_id: Option<Arc<str>>,
+}
+
+impl Engine {
+    /// A verdict that is held and meets the requirement: the way of nearly all requests. Otherwise what was found.
+    #[inline]
+    pub(crate) fn hit(
+        self: &Arc<Self>,
+        token: &AccessToken,
+        requirement: &Requirement,
+        now: Now,
+    ) -> Result<(Key, Arc<Active>), Known> {
+        let key = self.cache.key(token);
+        let active = self.cache.active(&key);
+        let asker = Asker { max_age: requirement.max_age(), obtained: Obtained::FromCache };
+        match active {
+            Some(active) if requirement.is_met(&active.claims) => {
+                match self.settings.lifetimes.judge(&active, asker, now) {
+                    Freshness::Serve => {}
+                    Freshness::ServeAndRenew => self.renew_ahead(token, key, &active),
+                    _ => return Err(Known { key, active: Some(active), obtained: Obtained::FromCache }),
+                }
+                self.counters.hits.count();
+                Ok((key, active))
+            }
+            active => Err(Known { key, active, obtained: Obtained::FromCache }),
+        }
+    }
+
+    /// A verdict that meets the requirement, or why the caller is refused. Before a verdict that was held already
+    /// refuses, the issuer is asked once more.
+    pub(crate) async fn decide(
+        self: &Arc<Self>,
+        token: &AccessToken,
+        known: Known,
+        requirement: &Requirement,
+        began: Now,
+    ) -> Result<Arc<Active>, Refusal> {
+        let (key, obtained) = (known.key, known.obtained);
+        let active = accept(self.verdict(token, known, requirement.max_age(), began).await)?;
+        let Err(reason) = requirement.check(&active.claims) else { return Ok(active) };
+        let was_just_asked = active.was_asked_since(began.instant) || obtained.is_just_asked(began.instant);
+        let newer = if was_just_asked { None } else { self.before_denial(token, key, &active).await };
+        let refusal =
+            |reason, active: &Active| Refusal { reason, user_id: active.claims.subject().map(Arc::from) };
+        match newer {
+            None => Err(refusal(reason, &active)),
+            Some(Verdict::Refused(refused)) => Err(refusal(Reason::InvalidToken(refused.reason), &active)),
+            Some(Verdict::Active(newer)) => match requirement.check(&newer.claims) {
+                Ok(()) => Ok(newer),
+                Err(reason) => Err(refusal(reason, &newer)),
+            },
+        }
+    }
+
+    /// Asks about a token that never was, or fetches the keys where there is nobody to ask.
+    pub(crate) async fn check(self: &Arc<Self>) -> Result<Option<Verdict>, IssuerError> {
+        if self.source.can_ask() {
+            let token = AccessToken::never_issued();
+            return self.ask(&token, self.cache.key(&token), None).await.map(Some);
+        }
+        if let Some(local) = &self.local {
+            local.keys.fetch().await?;
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let (held, held_refused) = self.cache.len();
+        Stats {
+            held: held as u64,
+            held_bad: held_refused as u64,
+            breaker_open: self.source.is_refusing(),
+            ..self.counters.snapshot()
+        }
+    }
+
+    /// Forgets the verdict on one token.
+    pub(crate) fn evict_token(&self, token: &AccessToken) {
+        let end = Jwt::of(token).map(|jwt| jwt.end());
+        self.cache.evict_token(&self.cache.key(token), end, self.clock.now().instant);
+    }
+
+    /// A verdict on a token that is not older than `max_age`.
+    async fn verdict(
+        self: &Arc<Self>,
+        token: &AccessToken,
+        known: Known,
+        max_age: Option<Duration>,
+        now: Now,
+    ) -> Outcome {
+        let asker = Asker { max_age, obtained: known.obtained };
+        let freshness = known.active.as_ref().map(|active| self.settings.lifetimes.judge(active, asker, now));
+        match (&known.active, freshness) {
+            (Some(active), Some(Freshness::Serve)) => return Ok(self.serve(active)),
+            (Some(active), Some(Freshness::ServeAndRenew)) => {
+                self.renew_ahead(token, known.key, active);
+                return Ok(self.serve(active));
+            }
+            (Some(active), Some(Freshness::Expired)) => {
+                return Ok(Verdict::Refused(Refused::of(&active.claims, InvalidToken::Expired)));
+            }
+            (Some(active), _) if active.age(now.instant) < self.settings.lifetimes.ttl => {
+                self.counters.renewals.count();
+            }
+            (Some(_), _) => self.counters.misses.count(),
+            (None, _) => {
+                if let Some(refused) = self.cache.refused(&known.key, now.instant) {
+                    self.counters.negative_hits.count();
+                    return Ok(Verdict::Refused(refused));
+                }
+                self.counters.misses.count();
+            }
+        }
+        if max_age.is_none()
+            && let Some(outcome) = self.verify_locally(token, &known, now).await
+        {
+            return outcome;
+        }
+        let not_before = max_age.map(|max_age| now.instant.checked_sub(max_age).unwrap_or(now.instant));
+        let outcome = self.ask(token, known.key, not_before).await;
+        match (outcome, known.active) {
+            // By the clock as it is now: the question has taken its time.
+            (Err(error), Some(active)) => {
+                match self.settings.lifetimes.judge(&active, asker, self.clock.now()) {
+                    Freshness::ServeStale => {
+                        self.counters.stale.count();
+                        Ok(Verdict::Active(active))
+                    }
+                    _ => Err(error),
+                }
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// The newest verdict before a denial: the issuer is asked once more, at most once in the interval, or the question in
+    /// flight is joined. `None` where there is nothing newer than `denied`.
+    async fn before_denial(
+        self: &Arc<Self>,
+        token: &AccessToken,
+        key: Key,
+        denied: &Arc<Active>,
+    ) -> Option<Verdict> {
+        let now = self.clock.now();
+        let asker = Asker { max_age: None, obtained: Obtained::FromCache };
+        let is_newer = |newest: &Arc<Active>| {
+            let freshness = self.settings.lifetimes.judge(newest, asker, now);
+            !Arc::ptr_eq(newest, denied) && matches!(freshness, Freshness::Serve | Freshness::ServeAndRenew)
+        };
+        let newest = self.cache.peek(&key).filter(is_newer);
+        let payer = newest.as_ref().unwrap_or(denied);
+        let outcome = if payer.claim_denial_question(self.settings.denial_interval, now.instant) {
+            self.counters.refreshes_on_denial.count();
+            self.ask(token, key, Some(now.instant)).await
+        } else if let Some(waiting) = self.in_flight.find(&key, self.cache.evicted_at()) {
+            self.counters.coalesced.count();
+            waiting.await
+        } else {
+            return newest.map(Verdict::Active);
+        };
+        outcome.ok().or(newest.map(Verdict::Active))
+    }
+
+    fn serve(&self, active: &Arc<Active>) -> Verdict {
+        self.counters.hits.count();
+        Verdict::Active(Arc::clone(active))
+    }
+
+    /// The issuer's answer to a question that was not sent before `not_before`, shared by all who wait for it.
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        token: &AccessToken,
+        key: Key,
+        not_before: Option<Instant>,
+    ) -> Outcome {
+        // A caller who asks after an eviction does not get what was asked for before it.
+        let waiting = match self.in_flight.join(key, not_before.max(self.cache.evicted_at())) {
+            Joined::First(waiting, reply) => {
+                match self.arrived_meanwhile(&key).filter(|_| not_before.is_none()) {
+                    Some(active) => self.in_flight.answer(&key, reply, &Ok(Verdict::Active(active))),
+                    None => self.start(token.clone(), key, reply),
+                }
+                waiting
+            }
+            Joined::Waiting(waiting) | Joined::Next(waiting) => {
+                self.counters.coalesced.count();
+                waiting
+            }
+        };
+        waiting.await
+    }
+
+    /// The question of another caller may have been answered since this caller looked into the cache.
+    fn arrived_meanwhile(&self, key: &Key) -> Option<Arc<Active>> {
+        let active = self.cache.active(key)?;
+        let asker = Asker { max_age: None, obtained: Obtained::FromCache };
+        let freshness = self.settings.lifetimes.judge(&active, asker, self.clock.now());
+        let serves = matches!(freshness, Freshness::Serve | Freshness::ServeAndRenew);
+        (serves && !active.is_local && !self.cache.was_evicted_since(active.asked_at)).then_some(active)
+    }
+
+    /// Renews a verdict that is in use. Nobody waits for it.
+    fn renew_ahead(self: &Arc<Self>, token: &AccessToken, key: Key, active: &Arc<Active>) {
+        if self.renewals.load(Ordering::Relaxed) >= RENEWALS_AT_ONCE || !active.claim_renewal() {
+            return;
+        }
+        let Joined::First(waiting, reply) = self.in_flight.join(key, None) else {
+            return active.release_renewal();
+        };
+        self.counters.renewals.count();
+        self.renewals.fetch_add(1, Ordering::Relaxed);
+        self.start(token.clone(), key, reply);
+        let (this, active) = (Arc::clone(self), Arc::clone(active));
+        self.handle.spawn(async move {
+            if waiting.await.is_err() {
+                active.release_renewal();
+            }
+            this.renewals.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    /// Verifies a JWT where local verification is on; `None` where the issuer must be asked.
+    async fn verify_locally(
+        self: &Arc<Self>,
+        token: &AccessToken,
+        known: &Known,
+        now: Now,
+    ) -> Option<Outcome> {
+        let local = self.local.as_ref()?;
+        let can_ask = self.source.can_ask();
+        let must_confirm = self.settings.lifetimes.confirm_within.is_some();
+        // A JWT that was verified before and must be confirmed: verifying it once more would begin its time anew.
+        let awaits_confirmation = must_confirm && known.active.is_some();
+        if awaits_confirmation || (can_ask && self.cache.is_distrusted(&known.key)) {
+            return None;
+        }
+        let refuse = |reason: InvalidToken| Some(Ok(Verdict::Refused(reason.into())));
+        let Some(jwt) = Jwt::of(token) else {
+            return if can_ask { None } else { refuse(InvalidToken::Malformed) };
+        };
+        self.counters.local.count();
+        match local.read(&jwt, now).await {
+            Ok(Reading::Valid(claims)) => {
+                let active = Arc::new(Active::verified_locally(*claims, now.instant));
+                let verdict = Verdict::Active(Arc::clone(&active));
+                self.keep(known.key, &verdict, now.instant);
+                if must_confirm {
+                    self.renew_ahead(token, known.key, &active);
+                }
+                Some(Ok(verdict))
+            }
+            // Also where the keys cannot be fetched: the issuer may be asked all the same.
+            Ok(Reading::Unreadable(_)) | Err(_) if can_ask => None,
+            Ok(Reading::Unreadable(reason)) => {
+                local.tell_unreadable(reason);
+                refuse(reason)
+            }
+            // Not held: it costs no question, and must not push out what the issuer said of other tokens.
+            Ok(Reading::Refused(reason)) => refuse(reason),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// A JWT that the issuer calls inactive is not verified locally any more. Keys that must be fetched for this delay no
+    /// answer: until they are there, the refusal itself is held.
+    fn distrust(self: &Arc<Self>, token: &AccessToken, key: Key) {
+        let (Some(local), Some(jwt)) = (&self.local, Jwt::of(token)) else { return };
+        if let Some(reading) = local.read_by_known(&jwt, self.clock.now()) {
+            return self.distrust_read(key, &jwt, Ok(reading), false);
+        }
+        let was_active = self.cache.peek(&key).is_some();
+        let (this, token) = (Arc::clone(self), token.clone());
+        self.handle.spawn(async move {
+            let (Some(local), Some(jwt)) = (&this.local, Jwt::of(&token)) else { return };
+            let reading = local.read(&jwt, this.clock.now()).await;
+            this.distrust_read(key, &jwt, reading, was_active);
+        });
+    }
+
+    /// Only a JWT that would pass is remembered, or made-up ones could push it out.
+    fn distrust_read(
+        &self,
+        key: Key,
+        jwt: &Jwt<'_>,
+        reading: Result<Reading, IssuerError>,
+        was_active: bool,
+    ) {
+        match reading {
+            Ok(Reading::Valid(claims)) => self.cache.distrust(key, claims.end()),
+            // Where the keys cannot be had, only a token that was active is known to be none that was made up.
+            Err(_) if was_active => self.cache.distrust(key, jwt.end()),
+            _ => {}
+        }
+    }
+
+    fn keep(&self, key: Key, verdict: &Verdict, asked_at: Instant) {
+        if !self.settings.is_cached {
+            return;
+        }
+        match verdict {
+            Verdict::Active(active) => self.cache.keep(key, active),
+            Verdict::Refused(refused) => self.cache.keep_refused(key, refused.clone(), asked_at),
+        }
+    }
+
+    /// Asks on the library's own thread.
+    fn start(self: &Arc<Self>, token: AccessToken, key: Key, reply: Reply) {
+        let this = Arc::clone(self);
+        self.handle.spawn(async move {
+            let ask = |sent_at: SentAt| {
+                let (this, token) = (&this, &token);
+                async move { this.question(token, key, &sent_at).await }
+            };
+            this.in_flight.run(key, reply, ask).await;
+        });
+    }
+
+    /// One question, a second one for a surprise, and what becomes of the answer; all within the time-out.
+    async fn question(self: &Arc<Self>, token: &AccessToken, key: Key, sent_at: &SentAt) -> Outcome {
+        let began = Instant::now();
+        let span = tracing::debug_span!("introspection", issuer = %self.settings.issuer);
+        let outcome = self.ask_and_doubt(token, key, sent_at).instrument(span).await;
+        self.labels.upstream_seconds().record(began.elapsed());
+        if outcome.as_ref().is_ok_and(Verdict::is_inactive) {
+            self.distrust(token, key);
+        }
+        if let Ok(verdict) = &outcome {
+            self.keep(key, verdict, self.sent_at(sent_at));
+        }
+        match &outcome {
+            Ok(Verdict::Active(_)) => self.counters.active.count(),
+            Ok(Verdict::Refused(_)) => self.counters.inactive.count(),
+            Err(_) => self.counters.failed.count(),
+        }
+        outcome
+    }
+
+    /// ZITADEL says inactive for its own troubles as well: a token that was active is asked about once more.
+    async fn ask_and_doubt(&self, token: &AccessToken, key: Key, sent_at: &SentAt) -> Outcome {
+        let deadline = tokio::time::Instant::now() + self.settings.timeout;
+        let verdict = self.ask_once(token, sent_at, deadline).await?;
+        if verdict.is_inactive() && self.cache.knew_as_active(&key, self.clock.now()) {
+            return self.ask_once(token, sent_at, deadline).await;
+        }
+        Ok(verdict)
+    }
+
+    async fn ask_once(
+        &self,
+        token: &AccessToken,
+        sent_at: &SentAt,
+        deadline: tokio::time::Instant,
+    ) -> Outcome {
+        let mark = || {
+            let _ = sent_at.set(self.clock.now().instant);
+        };
+        let claims = match self.source.ask(token, deadline, mark).await? {
+            Ok(claims) => claims,
+            Err(reason) => return Ok(Verdict::Refused(reason.into())),
+        };
+        let checked = claims.check_origin(&self.settings.issuer, self.settings.audience.as_deref());
+        Ok(match checked.and_then(|()| claims.check_times(self.clock.now().wall())) {
+            Ok(()) => {
+                let is_jwt = self.local.is_some() && Jwt::of(token).is_some();
+                Verdict::Active(Arc::new(Active::answered(*claims, self.sent_at(sent_at), is_jwt)))
+            }
+            Err(reason) => Verdict::Refused(Refused::of(&claims, reason)),
+        })
+    }
+
+    fn sent_at(&self, sent_at: &SentAt) -> Instant {
+        sent_at.get().copied().unwrap_or_else(|| self.clock.now().instant)
+    }
+}
+
+/// The verdict on an active token, or why the request is refused.
+fn accept(outcome: Outcome) -> Result<Arc<Active>, Refusal> {
+    match outcome {
+        Ok(Verdict::Active(active)) => Ok(active),
+        Ok(Verdict::Refused(Refused { reason, user_id })) => {
+            Err(Refusal { reason: Reason::InvalidToken(reason), user_id })
+        }
+        Err(error) => Err(Refusal { reason: Reason::Unavailable(error), user_id: None }),
+    }
+}

@@ -1,0 +1,55 @@
+//! What happens without a request, as long as there is a verifier.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{stats::Stats, verdict::engine::Engine};
+
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
+/// Verdicts that have lapsed give their memory back so often.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Hands numbers to the `metrics` facade, gives lapsed verdicts back, and takes up a new key file.
+    pub(crate) fn start_upkeep(self: &Arc<Self>) {
+        let this = Arc::downgrade(self);
+        self.handle.spawn(async move {
+            let mut swept_at = None;
+            loop {
+                tokio::time::sleep(PUBLISH_INTERVAL).await;
+                let Some(this) = this.upgrade() else { return };
+                this.publish();
+                this.sweep_if_due(&mut swept_at);
+            }
+        });
+        if let (Some(watch), Some(issuer)) = (&self.key_watch, self.source.issuer()) {
+            self.handle.spawn(watch.clone().run(Arc::downgrade(issuer)));
+        }
+    }
+
+    fn publish(&self) {
+        self.counters.publish(self.stats(), &self.labels);
+    }
+
+    fn sweep_if_due(self: &Arc<Self>, swept_at: &mut Option<Instant>) {
+        let now = self.clock.now();
+        let is_due = |at: Instant| now.instant.saturating_duration_since(at) >= SWEEP_INTERVAL;
+        if !swept_at.is_none_or(is_due) {
+            return;
+        }
+        *swept_at = Some(now.instant);
+        let this = Arc::clone(self);
+        // Looks at each verdict: not on the thread that asks.
+        self.handle.spawn_blocking(move || this.cache.sweep(&this.settings.lifetimes, now));
+    }
+}
+
+/// What was counted since the last publication is not lost.
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let nothing_is_held = Stats { held: 0, held_bad: 0, breaker_open: false, ..self.stats() };
+        self.counters.publish(nothing_is_held, &self.labels);
+    }
+}
