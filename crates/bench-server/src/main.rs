@@ -8,10 +8,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use actix_web::{App, HttpServer, web};
-use axum::{Router, routing::get};
+use actix_web::{App, HttpResponse, HttpServer, web};
+use axum::{Json, Router, response::IntoResponse, routing::get};
 use clap::{Parser, ValueEnum};
 use futures_util::future::BoxFuture;
+use serde::Serialize;
 use tonic::{
     body::Body,
     server::{Grpc, NamedService},
@@ -22,7 +23,11 @@ use tower::Service;
 use zitadel_introspect::{ClientAuth, Issuer, Requirement, Verifier};
 use zitadel_introspect_tonic::{Methods, RequireAuthorizationLayer};
 
-const BODY: &str = "hello";
+/// What a handler answers: on both routes by the same serializer, so that the ratio measures the check alone.
+#[derive(Serialize)]
+struct Hello<'a> {
+    user: &'a str,
+}
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -60,9 +65,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 #[tokio::main]
 async fn serve_axum(verifier: Verifier, port: u16) -> Result<(), Box<dyn Error>> {
-    let private = async |_: zitadel_introspect_axum::Authorized| BODY;
+    let private = async |caller: zitadel_introspect_axum::Authorized| {
+        Json(Hello { user: caller.user_id() }).into_response()
+    };
     let router = Router::new()
-        .route("/public", get(async || BODY))
+        .route("/public", get(async || Json(Hello { user: "anyone" }).into_response()))
         .route("/private", get(private))
         .with_state(verifier);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
@@ -75,8 +82,13 @@ async fn serve_actix(verifier: Verifier, port: u16) -> Result<(), Box<dyn Error>
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(verifier.clone()))
-            .route("/public", web::get().to(async || BODY))
-            .route("/private", web::get().to(async |_: zitadel_introspect_actix::Authorized| BODY))
+            .route("/public", web::get().to(async || HttpResponse::Ok().json(Hello { user: "anyone" })))
+            .route(
+                "/private",
+                web::get().to(async |caller: zitadel_introspect_actix::Authorized| {
+                    HttpResponse::Ok().json(Hello { user: caller.user_id() })
+                }),
+            )
     });
     server.bind(("127.0.0.1", port))?.run().await?;
     Ok(())
@@ -111,10 +123,12 @@ impl Service<tonic::codegen::http::Request<Body>> for Race {
     fn call(&mut self, request: tonic::codegen::http::Request<Body>) -> Self::Future {
         let is_private = request.uri().path().ends_with("/Private");
         let handler = tower::service_fn(move |request: tonic::Request<String>| async move {
-            if is_private {
-                zitadel_introspect_tonic::Authorized::of(&request)?;
-            }
-            Ok::<_, tonic::Status>(tonic::Response::new(BODY.to_owned()))
+            let user = if is_private {
+                zitadel_introspect_tonic::Authorized::of(&request)?.user_id().to_owned()
+            } else {
+                "anyone".to_owned()
+            };
+            Ok::<_, tonic::Status>(tonic::Response::new(user))
         });
         Box::pin(async move {
             Ok(Grpc::new(ProstCodec::<String, String>::default()).unary(handler, request).await)

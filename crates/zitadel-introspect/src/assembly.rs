@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::{
     background::{self, PerProcess},
+    claims::pool::RolePool,
     clock::Clock,
     error::config::ConfigError,
     issuer::{
@@ -115,6 +116,7 @@ impl Recipe {
             key_watch: parts.key_watch,
             handle,
             renewals: AtomicUsize::new(0),
+            roles: RolePool::default(),
         });
         engine.start_upkeep();
         Ok(engine)

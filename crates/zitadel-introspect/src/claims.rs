@@ -1,6 +1,7 @@
 //! Who, for whom, until when, with which roles (RFC 7519 section 4, RFC 7662 section 2.2).
 
 mod members;
+pub(crate) mod pool;
 mod roles;
 
 use std::{
@@ -26,7 +27,7 @@ use crate::{
     clock::Now,
     error::InvalidToken,
     issuer::name::Issuer,
-    names::{OrganizationId, ProjectId},
+    names::{OrganizationId, ProjectId, UserId},
 };
 
 const METADATA: &str = "urn:zitadel:iam:user:metadata";
@@ -41,11 +42,13 @@ const NOT_BEFORE_LEEWAY: i64 = 60;
 #[derive(Clone, PartialEq, Eq)]
 #[repr(C)] // what is read at each request stands together, at the beginning
 pub struct Claims {
-    expires_at: Option<i64>,
+    /// `exp` in Unix seconds; the end of time where the token says nothing of an end.
+    end: i64,
     roles: RoleGrants,
+    /// Inside the claims and not behind a pointer: handlers ask for it.
+    subject: Option<UserId>,
     document: Box<str>,
     issuer: Option<String>,
-    subject: Option<String>,
     audience: Vec<String>,
     scope: Option<String>,
     not_before: Option<i64>,
@@ -141,7 +144,7 @@ impl Claims {
             subject: members.checked("sub")?,
             audience: members.checked("aud")?.map(OneOrMany::into_vec).unwrap_or_default(),
             scope: members.checked("scope")?,
-            expires_at: members.checked_date("exp")?.map(|date| date.floor()),
+            end: members.checked_date("exp")?.map_or(i64::MAX, |date| date.floor()),
             not_before: members.checked_date("nbf")?.map(|date| date.ceil()),
             issued_at: members.checked_date("iat")?.map(|date| date.floor()),
             project_roles: project_roles(members, &roles)?,
@@ -176,7 +179,7 @@ impl Claims {
 
     /// `exp` without leeway, `nbf` with 60 s; `now` in Unix seconds.
     pub(crate) fn check_times(&self, now: i64) -> Result<(), InvalidToken> {
-        if self.expires_at.is_some_and(|end| end <= now) {
+        if self.end <= now {
             return Err(InvalidToken::Expired);
         }
         if self.not_before.is_some_and(|start| start > now.saturating_add(NOT_BEFORE_LEEWAY)) {
@@ -187,18 +190,19 @@ impl Claims {
 
     /// Whether `exp` has come. What began once does not begin again: `nbf` is checked when a verdict is made.
     pub(crate) fn has_expired(&self, now: Now) -> bool {
-        self.expires_at.is_some_and(|end| end <= now.wall())
+        // The clock is read only where there is an end.
+        self.end != i64::MAX && self.end <= now.wall()
     }
 
     /// How long the token lives on; `None` where it says nothing of an end.
     pub(crate) fn time_left(&self, now: Now) -> Option<Duration> {
         let left = |end: i64| u64::try_from(end.saturating_sub(now.wall())).unwrap_or_default();
-        self.expires_at.map(|end| Duration::from_secs(left(end)))
+        (self.end != i64::MAX).then(|| Duration::from_secs(left(self.end)))
     }
 
     /// `exp` in Unix seconds; the end of time where the token says nothing of an end.
     pub(crate) fn end(&self) -> i64 {
-        self.expires_at.unwrap_or(i64::MAX)
+        self.end
     }
 
     /// Whether the user belongs to an organization, or has a role that it granted. A user whose organization is not
@@ -207,6 +211,11 @@ impl Claims {
         self.organization_id().is_none_or(|own| own == id)
             || self.roles.is_from(id)
             || self.project_roles.iter().any(|(_, roles)| roles.is_from(id))
+    }
+
+    /// All blocks of roles.
+    fn grants_mut(&mut self) -> impl Iterator<Item = &mut RoleGrants> {
+        [&mut self.roles].into_iter().chain(self.project_roles.iter_mut().map(|(_, grants)| grants))
     }
 
     /// The claims take at most so many times the bytes of their document. The worst are metadata with short names.
@@ -220,7 +229,7 @@ impl Claims {
         size_of::<Self>()
             + self.document.len()
             + text(&self.issuer)
-            + text(&self.subject)
+            + self.subject.as_ref().map_or(0, |id| id.as_str().len())
             + text(&self.scope)
             + list(&self.audience)
             + list(&self.methods)
@@ -235,7 +244,7 @@ impl Claims {
     /// `sub`: the user's id.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
-        self.subject.as_deref()
+        self.subject.as_ref().map(UserId::as_str)
     }
 
     /// `iss`.
@@ -264,7 +273,7 @@ impl Claims {
     /// `exp`. A personal access token may have none.
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
-        self.expires_at.map(system_time)
+        (self.end != i64::MAX).then(|| system_time(self.end))
     }
 
     /// `nbf`.
@@ -511,7 +520,7 @@ impl fmt::Debug for Claims {
             .debug_struct("Claims")
             .field("subject", &self.subject)
             .field("scope", &self.scope)
-            .field("expires_at", &self.expires_at)
+            .field("expires_at", &self.expires_at())
             .field("roles", &self.roles)
             .finish_non_exhaustive()
     }

@@ -77,7 +77,8 @@ async fn lap(server: &Server, channel: &Channel, method: &str, token: &str) -> L
             let mut request = Request::new(String::new());
             request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
             let codec = ProstCodec::<String, String>::default();
-            assert_eq!(client.unary(request, path.clone(), codec).await.unwrap().into_inner(), "hello");
+            let answer = client.unary(request, path.clone(), codec).await.unwrap().into_inner();
+            assert_ne!(answer, "");
             count += 1;
         }
         count

@@ -133,11 +133,11 @@ fn exchange(stream: &mut TcpStream, request: &[u8]) {
     read_answer(stream);
 }
 
-/// An answer of this race is one short packet: its head, and a body of five bytes.
+/// An answer of this race is one short packet: its head, and a JSON object.
 fn read_answer(stream: &mut TcpStream) {
     let mut buffer = [0; 1024];
     let mut length = 0;
-    while !buffer[..length].ends_with(b"\r\n\r\nhello") {
+    while !buffer[..length].ends_with(b"\"}") {
         let read = stream.read(&mut buffer[length..]).unwrap();
         assert!(read > 0, "the server hung up: {}", String::from_utf8_lossy(&buffer[..length]));
         length += read;

@@ -13,7 +13,7 @@ pub(crate) const ROLES: &str = "urn:zitadel:iam:org:project:roles";
 /// Roles on one project, each with the organizations that granted it.
 // In one block, with short names inside it: a check of a held verdict reads it at each request. Sorted by role.
 // Shared, because an answer says the same roles twice.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct RoleGrants(Arc<[(Role, Organizations)]>);
 
 /// Organizations by id, with their primary domains.
@@ -58,9 +58,20 @@ impl RoleGrants {
         self.0.iter().map(role).sum()
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_same_block(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     fn organizations(&self, role: &str) -> Option<&Organizations> {
-        let at = self.0.binary_search_by(|(own, _)| own.as_str().cmp(role)).ok()?;
-        Some(&self.0[at].1)
+        // The roles of a caller are few, and stand in one block.
+        let found = if self.0.len() <= 8 {
+            self.0.iter().find(|(own, _)| own.as_str() == role)
+        } else {
+            let at = self.0.binary_search_by(|(own, _)| own.as_str().cmp(role)).ok();
+            at.map(|at| &self.0[at])
+        };
+        found.map(|(_, organizations)| organizations)
     }
 
     /// Reads a role claim. Any other shape grants nothing and costs only that role or organization; a name that comes

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use crate::{
+    claims::pool::RolePool,
     clock::{Clock, Now},
     error::{InvalidToken, Reason, issuer::IssuerError},
     issuer::{key_watch::KeyWatch, name::Issuer},
@@ -56,6 +57,7 @@ pub(crate) struct Engine {
     pub(crate) key_watch: Option<KeyWatch>,
     pub(crate) handle: Handle,
     pub(crate) renewals: AtomicUsize,
+    pub(crate) roles: RolePool,
 }
 
 /// What is known of a token when the engine is asked to decide.
@@ -311,7 +313,8 @@ impl Engine {
         };
         self.counters.local.count();
         match local.read(&jwt, now).await {
-            Ok(Reading::Valid(claims)) => {
+            Ok(Reading::Valid(mut claims)) => {
+                self.roles.share(&mut claims);
                 let active = Arc::new(Active::verified_locally(*claims, now.instant));
                 let verdict = Verdict::Active(Arc::clone(&active));
                 self.keep(known.key, &verdict, now.instant);
@@ -425,13 +428,14 @@ impl Engine {
         let mark = || {
             let _ = sent_at.set(self.clock.now().instant);
         };
-        let claims = match self.source.ask(token, deadline, mark).await? {
+        let mut claims = match self.source.ask(token, deadline, mark).await? {
             Ok(claims) => claims,
             Err(reason) => return Ok(Verdict::Refused(reason.into())),
         };
         let checked = claims.check_origin(&self.settings.issuer, self.settings.audience.as_deref());
         Ok(match checked.and_then(|()| claims.check_times(self.clock.now().wall())) {
             Ok(()) => {
+                self.roles.share(&mut claims);
                 let is_jwt = self.local.is_some() && Jwt::of(token).is_some();
                 Verdict::Active(Arc::new(Active::answered(*claims, self.sent_at(sent_at), is_jwt)))
             }
