@@ -3,7 +3,7 @@
 use std::{fmt, ops::Deref};
 
 use tonic::Request;
-use zitadel_introspect::{AuthError, Caller, RequiredRole, adapter::CallerAs};
+use zitadel_introspect::{AuthError, Caller, RequiredRole, Requirement, adapter::CallerAs};
 
 use crate::{Rejection, layer::Looked};
 
@@ -40,6 +40,17 @@ impl Authorized {
             Some(Looked(Some(caller))) => Ok(Self(caller.clone())),
             _ => Err(AuthError::miswired(NO_LAYER).into()),
         }
+    }
+}
+
+impl Authorized {
+    /// As [`Caller::require`], with an error that `?` makes a `Status` of.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::require`].
+    pub async fn require(&self, requirement: &Requirement) -> Result<Self, Rejection> {
+        Ok(Self(self.0.require(requirement).await?))
     }
 }
 

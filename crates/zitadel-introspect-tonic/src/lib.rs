@@ -6,13 +6,13 @@
 //! ```no_run
 //! use tonic::{Request, Response, Status, transport::Server};
 //! use zitadel_introspect_tonic::{
-//!     Authorized, ClientAuth, Issuer, Methods, Rejection, RequireAuthorizationLayer, Requirement, Verifier,
+//!     Authorized, ClientAuth, Issuer, Methods, RequireAuthorizationLayer, Requirement, Verifier,
 //! };
 //!
 //! async fn rename(request: Request<String>) -> Result<Response<()>, Status> {
-//!     let Authorized(caller) = Authorized::of(&request)?;
-//!     let editor = Requirement::role("editor").in_organization(request.get_ref().clone());
-//!     let caller = caller.require(&editor).await.map_err(Rejection)?;
+//!     let caller = Authorized::of(&request)?;
+//!     let editor = Requirement::role("editor").in_organization(request.get_ref());
+//!     let caller = caller.require(&editor).await?;
 //!     println!("renamed by {}", caller.user_id());
 //!     Ok(Response::new(()))
 //! }

@@ -63,6 +63,7 @@ pub struct Claims {
     groups: Vec<String>,
     /// `cnf` is there (RFC 7800): whoever presents the token must prove more than that.
     is_bound: bool,
+    has_end: bool,
 }
 
 /// The claims that are a text and nothing else.
@@ -156,6 +157,7 @@ impl Claims {
             phone_number_verified: flag("phone_number_verified")?,
             methods: list("amr")?,
             groups: list("groups")?,
+            has_end: members.get("exp")?.is_some(),
             is_bound: members.get("cnf")?.is_some()
                 || members.get("token_type")?.is_some_and(|kind| !kind.get().starts_with('"')),
         })
@@ -197,7 +199,7 @@ impl Claims {
     /// How long the token lives on; `None` where it says nothing of an end.
     pub(crate) fn time_left(&self, now: Now) -> Option<Duration> {
         let left = |end: i64| u64::try_from(end.saturating_sub(now.wall())).unwrap_or_default();
-        (self.end != i64::MAX).then(|| Duration::from_secs(left(self.end)))
+        self.has_end.then(|| Duration::from_secs(left(self.end)))
     }
 
     /// `exp` in Unix seconds; the end of time where the token says nothing of an end.
@@ -273,7 +275,7 @@ impl Claims {
     /// `exp`. A personal access token may have none.
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
-        (self.end != i64::MAX).then(|| system_time(self.end))
+        self.has_end.then(|| system_time(self.end))
     }
 
     /// `nbf`.

@@ -1,12 +1,15 @@
 //! What a start can meet.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
-use crate::echo;
+use crate::{echo, error::causes::causes};
 
 /// What a start can meet. Each message is one line and names the field, the problem and the remedy. A value is repeated
 /// only where it cannot be a secret.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// A value that cannot be used.
@@ -52,4 +55,11 @@ impl ConfigError {
 
 fn name(path: Option<&Path>) -> String {
     path.map_or_else(String::new, |path| format!(" {:?}", path.display().to_string()))
+}
+
+/// As it is displayed, with its causes: what `main` prints when it returns the error.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&causes(self))
+    }
 }

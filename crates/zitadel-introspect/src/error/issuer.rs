@@ -1,6 +1,6 @@
 //! Why the issuer gave no verdict.
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use rustls::CertificateError;
 
@@ -13,7 +13,7 @@ pub(crate) type SharedError = Arc<dyn Error + Send + Sync>;
 ///
 /// Never a statement about a token. For logs and for [`Verifier::check`](crate::Verifier::check): its
 /// texts name addresses and must not reach a caller.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum IssuerError {
     /// The issuer refuses our own credentials.
@@ -167,6 +167,13 @@ impl IssuerError {
     /// Whether the same question may be asked a second time at once.
     pub(crate) fn is_worth_a_retry(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Status { status: 502..=504, retry_after: None })
+    }
+}
+
+/// As it is displayed, with its causes: what `main` prints when it returns the error.
+impl fmt::Debug for IssuerError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.explain())
     }
 }
 

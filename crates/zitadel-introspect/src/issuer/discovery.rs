@@ -17,7 +17,8 @@ use crate::{
     clock::Clock,
     error::issuer::IssuerError,
     issuer::{
-        http::{HttpClient, JSON, MAX_ERROR_BYTES, read_bounded, send_error},
+        answer::{JSON, MAX_ERROR_BYTES, read_bounded, send_error},
+        http::HttpClient,
         name::Issuer,
         remembered::{Fetcher, Remembered, Renewal},
     },

@@ -1,18 +1,13 @@
-//! The way to the issuer: one pool of connections, a second attempt where one falls silent, and what an answer must be
-//! to count.
+//! The way to the issuer: one pool of connections, and a second attempt where a connection falls silent.
 
 use std::{
-    io,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use futures_util::future::{Either, select};
-use http::{
-    HeaderName, HeaderValue, StatusCode,
-    header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER},
-};
+use http::{HeaderName, header::ACCEPT};
 use reqwest::Response;
 use tokio::{sync::watch, time};
 use url::Url;
@@ -20,8 +15,11 @@ use url::Url;
 use crate::{
     clock::Clock,
     error::issuer::{IssuerError, is_broken_connection},
-    issuer::connector::Connector,
-    issuer::name::{Issuer, is_loopback},
+    issuer::{
+        answer::{self, send_error},
+        connector::Connector,
+        name::{Issuer, is_loopback},
+    },
     random,
 };
 
@@ -29,11 +27,6 @@ use crate::{
 pub(crate) const INSTANCE_HOST: HeaderName = HeaderName::from_static("x-zitadel-instance-host");
 /// Names the public origin's host (ZITADEL's `PublicHostHeaders`).
 pub(crate) const PUBLIC_HOST: HeaderName = HeaderName::from_static("x-zitadel-public-host");
-
-pub(crate) const JSON: &[&str] = &["application/json"];
-
-/// What is read of an answer that is an error.
-pub(crate) const MAX_ERROR_BYTES: usize = 16 * 1024;
 
 /// A pool is not replaced twice within this time: a slow issuer is not asked everything twice.
 const POOL_REST: Duration = Duration::from_secs(5);
@@ -197,20 +190,7 @@ impl HttpClient {
         response: Response,
         media_types: &[&str],
     ) -> Result<String, IssuerError> {
-        let status = response.status();
-        if status != StatusCode::OK {
-            return Err(refused(&response, status));
-        }
-        check_media_type(&response, media_types)?;
-        let body = read_bounded(response, self.max_answer_bytes).await?;
-        let text =
-            String::from_utf8(body).map_err(|_| IssuerError::Unusable { problem: "it is not UTF-8" })?;
-        // serde reads a struct from a list of values as well.
-        if text.trim_ascii_start().starts_with('{') {
-            Ok(text)
-        } else {
-            Err(IssuerError::Unusable { problem: "it is not a JSON object" })
-        }
+        answer::read_json(response, media_types, self.max_answer_bytes).await
     }
 
     /// Where an endpoint of the discovery document is asked: its path where the user said to connect
@@ -260,97 +240,4 @@ impl HttpClient {
     fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-pub(crate) async fn read_bounded(mut response: Response, limit: usize) -> Result<Vec<u8>, IssuerError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|_| broken())? {
-        if body.len() + chunk.len() > limit {
-            return Err(IssuerError::TooLarge { limit });
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-fn broken() -> IssuerError {
-    IssuerError::Unusable { problem: "it ends before its end" }
-}
-
-/// No answer at all: tells a connection that failed or broke from everything else.
-pub(crate) fn send_error(error: reqwest::Error) -> IssuerError {
-    if is_connection_error(&error) {
-        // The address is the operator's to know, but it stands in other lines already.
-        return IssuerError::Unreachable(Arc::new(error.without_url()));
-    }
-    if error.is_timeout() {
-        return IssuerError::TimedOut;
-    }
-    IssuerError::Unusable { problem: "it is not HTTP" }
-}
-
-fn is_connection_error(error: &reqwest::Error) -> bool {
-    use std::error::Error;
-    let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
-    let is_broken = |cause: &(dyn Error + 'static)| {
-        cause.is::<io::Error>()
-            || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
-    };
-    error.is_connect() || causes.any(is_broken)
-}
-
-/// What an answer without the status 200 means.
-fn refused(response: &Response, status: StatusCode) -> IssuerError {
-    let retry_after = retry_after(response);
-    match status {
-        StatusCode::TOO_MANY_REQUESTS => IssuerError::Throttled { retry_after },
-        _ if status.is_redirection() => redirected(response, status),
-        _ if status.is_client_error() && is_html(response) => IssuerError::Unusable { problem: HTML },
-        _ => IssuerError::Status { status: status.as_u16(), retry_after },
-    }
-}
-
-/// Where a redirect leads, as far as a log may say it: without a query, which may hold secrets.
-fn redirected(response: &Response, status: StatusCode) -> IssuerError {
-    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let location = location.split(['?', '#']).next().unwrap_or_default();
-    let to = location.chars().take(200).collect();
-    IssuerError::Redirected { status: status.as_u16(), to }
-}
-
-fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-const HTML: &str = "it is HTML: a web page, or the login page of a proxy, answers under this address";
-
-/// A page for people: not the issuer's own answer.
-pub(crate) fn is_html(response: &Response) -> bool {
-    let content_type = response.headers().get(CONTENT_TYPE);
-    content_type.is_some_and(|value| essence(value).eq_ignore_ascii_case("text/html"))
-}
-
-fn essence(content_type: &HeaderValue) -> &str {
-    content_type.to_str().ok().and_then(|value| value.split(';').next()).unwrap_or_default().trim()
-}
-
-fn check_media_type(response: &Response, media_types: &[&str]) -> Result<(), IssuerError> {
-    let unusable = |problem| Err(IssuerError::Unusable { problem });
-    let headers = response.headers();
-    if headers.contains_key(CONTENT_ENCODING) {
-        return unusable("it has a Content-Encoding, which was not asked for");
-    }
-    let mut values = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return unusable("it has no Content-Type, or more than one");
-    };
-    let essence = essence(value);
-    if media_types.iter().any(|media_type| essence.eq_ignore_ascii_case(media_type)) {
-        return Ok(());
-    }
-    if is_html(response) {
-        return unusable(HTML);
-    }
-    unusable("its Content-Type is not JSON")
 }

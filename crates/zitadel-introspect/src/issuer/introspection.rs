@@ -22,8 +22,11 @@ use crate::{
     issuer::breaker::{Admission, Breaker, Probe},
     issuer::client_auth::{Credentials, Proof},
     issuer::discovery::{Discovery, Metadata},
-    issuer::http::{HttpClient, JSON, MAX_ERROR_BYTES, is_html, read_bounded, send_error},
     issuer::queue::Queue,
+    issuer::{
+        answer::{JSON, MAX_ERROR_BYTES, is_html, read_bounded, send_error},
+        http::HttpClient,
+    },
     names::ProjectId,
     token::AccessToken,
 };

@@ -1,6 +1,7 @@
 //! Takes up a new key file while the verifier runs: the old key serves until the issuer has accepted the new one.
 
 use std::{
+    fmt,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -21,7 +22,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// Why a new key was not taken up. The previous key stays in use.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ReloadError {
     /// The key did not come from a file.
@@ -36,6 +37,13 @@ pub enum ReloadError {
     /// The issuer did not accept the new key, or could not be asked.
     #[error("the new key was not accepted, and the previous key stays in use")]
     Issuer(#[source] IssuerError),
+}
+
+/// As it is displayed, with its causes: what `main` prints when it returns the error.
+impl fmt::Debug for ReloadError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&causes(self))
+    }
 }
 
 /// Watches the file of one client's key.

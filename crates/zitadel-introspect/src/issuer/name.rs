@@ -1,6 +1,6 @@
 //! The issuer's identifier, an origin compared as text (RFC 7519 section 4.1.1, RFC 8414 section 2).
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use url::{Host, Url};
 
@@ -9,7 +9,7 @@ use crate::{echo, error::config::ConfigError};
 /// A ZITADEL instance's issuer: `https://host[:port]`, the port left out when it is the scheme's default.
 ///
 /// Compared character by character with what documents and tokens say, where the default port may be written out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Issuer {
     url: Url,
     text: String,
@@ -23,21 +23,22 @@ impl Issuer {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for anything else: a path, a trailing slash, a query, user information, another
-    /// scheme, or a loopback host without a scheme.
+    /// [`ConfigError`] for anything else: a path, a query, user information, another scheme, or a loopback host without
+    /// a scheme. A trailing slash, as a browser shows it, is taken off.
     ///
     /// ```
     /// use zitadel_introspect::Issuer;
     ///
     /// let issuer = Issuer::parse("my-domain.zitadel.cloud")?;
     /// assert_eq!(issuer.as_str(), "https://my-domain.zitadel.cloud");
-    /// assert!(Issuer::parse("https://my-domain.zitadel.cloud/").is_err());
+    /// assert_eq!(Issuer::parse("https://my-domain.zitadel.cloud/")?, issuer);
     /// # Ok::<(), zitadel_introspect::ConfigError>(())
     /// ```
     ///
     /// [`VerifierBuilder::dangerous_allow_http`]: crate::VerifierBuilder::dangerous_allow_http
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let url = parse_origin(text).map_err(|(problem, remedy)| {
+        let origin = text.strip_suffix('/').unwrap_or(text);
+        let url = parse_origin(origin).map_err(|(problem, remedy)| {
             ConfigError::invalid("issuer", format!("{} {problem}", echo::value(text)), remedy)
         })?;
         let text = url.origin().ascii_serialization();
@@ -66,6 +67,22 @@ impl Issuer {
     /// `host[:port]`, as a `Host` header would carry it.
     pub(crate) fn authority(&self) -> &str {
         self.text.split_once("://").map_or(&self.text, |(_, authority)| authority)
+    }
+}
+
+impl FromStr for Issuer {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<&str> for Issuer {
+    type Error = ConfigError;
+
+    fn try_from(text: &str) -> Result<Self, ConfigError> {
+        Self::parse(text)
     }
 }
 
@@ -123,6 +140,8 @@ mod tests {
             ("zitadel.example.com:8443", "https://zitadel.example.com:8443", "zitadel.example.com:8443"),
             ("https://host.example", "https://host.example", "host.example"),
             ("https://host.example:443", "https://host.example", "host.example"),
+            ("https://host.example/", "https://host.example", "host.example"),
+            ("host.example/", "https://host.example", "host.example"),
             ("HTTPS://Host.Example:8443", "https://host.example:8443", "host.example:8443"),
             ("http://localhost:8080", "http://localhost:8080", "localhost:8080"),
             ("http://127.0.0.1:80", "http://127.0.0.1", "127.0.0.1"),
@@ -141,9 +160,9 @@ mod tests {
             "https://",
             "https:///",
             "ftp://host.example",
-            "https://host.example/",
+            "https://host.example//",
             "https://host.example/path",
-            "host.example/",
+            "host.example//",
             "https://host.example?x",
             "https://host.example#x",
             "https://user@host.example",

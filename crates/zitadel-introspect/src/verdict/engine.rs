@@ -1,15 +1,11 @@
 //! Where verdicts come from: the cache, the token itself, or the issuer.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
 use tokio::runtime::Handle;
-use tracing::Instrument;
 
 use crate::{
     claims::pool::RolePool,
@@ -24,13 +20,10 @@ use crate::{
         Active, Outcome, Refused, Verdict,
         cache::{Cache, bounded::Key},
         freshness::{Asker, Freshness, Lifetimes, Obtained},
-        in_flight::{InFlight, Joined, Reply, SentAt},
+        in_flight::{InFlight, Joined},
         source::Source,
     },
 };
-
-/// Renewals ahead that are in flight at once.
-const RENEWALS_AT_ONCE: usize = 16;
 
 /// What is set for verdicts.
 #[derive(Clone)]
@@ -272,26 +265,6 @@ impl Engine {
         (serves && !active.is_local && !self.cache.was_evicted_since(active.asked_at)).then_some(active)
     }
 
-    /// Renews a verdict that is in use. Nobody waits for it.
-    fn renew_ahead(self: &Arc<Self>, token: &AccessToken, key: Key, active: &Arc<Active>) {
-        if self.renewals.load(Ordering::Relaxed) >= RENEWALS_AT_ONCE || !active.claim_renewal() {
-            return;
-        }
-        let Joined::First(waiting, reply) = self.in_flight.join(key, None) else {
-            return active.release_renewal();
-        };
-        self.counters.renewals.count();
-        self.renewals.fetch_add(1, Ordering::Relaxed);
-        self.start(token.clone(), key, reply);
-        let (this, active) = (Arc::clone(self), Arc::clone(active));
-        self.handle.spawn(async move {
-            if waiting.await.is_err() {
-                active.release_renewal();
-            }
-            this.renewals.fetch_sub(1, Ordering::Relaxed);
-        });
-    }
-
     /// Verifies a JWT where local verification is on; `None` where the issuer must be asked.
     async fn verify_locally(
         self: &Arc<Self>,
@@ -333,118 +306,6 @@ impl Engine {
             Ok(Reading::Refused(reason)) => refuse(reason),
             Err(error) => Some(Err(error)),
         }
-    }
-
-    /// A JWT that the issuer calls inactive is not verified locally any more. Keys that must be fetched for this delay no
-    /// answer: until they are there, the refusal itself is held.
-    fn distrust(self: &Arc<Self>, token: &AccessToken, key: Key) {
-        let (Some(local), Some(jwt)) = (&self.local, Jwt::of(token)) else { return };
-        if let Some(reading) = local.read_by_known(&jwt, self.clock.now()) {
-            return self.distrust_read(key, &jwt, Ok(reading), false);
-        }
-        let was_active = self.cache.peek(&key).is_some();
-        let (this, token) = (Arc::clone(self), token.clone());
-        self.handle.spawn(async move {
-            let (Some(local), Some(jwt)) = (&this.local, Jwt::of(&token)) else { return };
-            let reading = local.read(&jwt, this.clock.now()).await;
-            this.distrust_read(key, &jwt, reading, was_active);
-        });
-    }
-
-    /// Only a JWT that would pass is remembered, or made-up ones could push it out.
-    fn distrust_read(
-        &self,
-        key: Key,
-        jwt: &Jwt<'_>,
-        reading: Result<Reading, IssuerError>,
-        was_active: bool,
-    ) {
-        match reading {
-            Ok(Reading::Valid(claims)) => self.cache.distrust(key, claims.end()),
-            // Where the keys cannot be had, only a token that was active is known to be none that was made up.
-            Err(_) if was_active => self.cache.distrust(key, jwt.end()),
-            _ => {}
-        }
-    }
-
-    fn keep(&self, key: Key, verdict: &Verdict, asked_at: Instant) {
-        if !self.settings.is_cached {
-            return;
-        }
-        match verdict {
-            Verdict::Active(active) => self.cache.keep(key, active),
-            Verdict::Refused(refused) => self.cache.keep_refused(key, refused.clone(), asked_at),
-        }
-    }
-
-    /// Asks on the library's own thread.
-    fn start(self: &Arc<Self>, token: AccessToken, key: Key, reply: Reply) {
-        let this = Arc::clone(self);
-        self.handle.spawn(async move {
-            let ask = |sent_at: SentAt| {
-                let (this, token) = (&this, &token);
-                async move { this.question(token, key, &sent_at).await }
-            };
-            this.in_flight.run(key, reply, ask).await;
-        });
-    }
-
-    /// One question, a second one for a surprise, and what becomes of the answer; all within the time-out.
-    async fn question(self: &Arc<Self>, token: &AccessToken, key: Key, sent_at: &SentAt) -> Outcome {
-        let began = Instant::now();
-        let span = tracing::debug_span!("introspection", issuer = %self.settings.issuer);
-        let outcome = self.ask_and_doubt(token, key, sent_at).instrument(span).await;
-        self.labels.upstream_seconds().record(began.elapsed());
-        if outcome.as_ref().is_ok_and(Verdict::is_inactive) {
-            self.distrust(token, key);
-        }
-        if let Ok(verdict) = &outcome {
-            self.keep(key, verdict, self.sent_at(sent_at));
-        }
-        match &outcome {
-            Ok(Verdict::Active(_)) => self.counters.active.count(),
-            Ok(Verdict::Refused(_)) => self.counters.inactive.count(),
-            Err(_) => self.counters.failed.count(),
-        }
-        outcome
-    }
-
-    /// ZITADEL says inactive for its own troubles as well: a token that was active is asked about once more.
-    async fn ask_and_doubt(&self, token: &AccessToken, key: Key, sent_at: &SentAt) -> Outcome {
-        let deadline = tokio::time::Instant::now() + self.settings.timeout;
-        let verdict = self.ask_once(token, sent_at, deadline).await?;
-        if verdict.is_inactive() && self.cache.knew_as_active(&key, self.clock.now()) {
-            return self.ask_once(token, sent_at, deadline).await;
-        }
-        Ok(verdict)
-    }
-
-    async fn ask_once(
-        &self,
-        token: &AccessToken,
-        sent_at: &SentAt,
-        deadline: tokio::time::Instant,
-    ) -> Outcome {
-        let mark = || {
-            let _ = sent_at.set(self.clock.now().instant);
-        };
-        let mut claims = match self.source.ask(token, deadline, mark).await? {
-            Ok(claims) => claims,
-            Err(reason) => return Ok(Verdict::Refused(reason.into())),
-        };
-        let checked = claims.check_origin(&self.settings.issuer, self.settings.audience.as_deref());
-        Ok(match checked.and_then(|()| claims.check_times(self.clock.now().wall())) {
-            Ok(()) => {
-                self.roles.share(&mut claims);
-                let is_jwt = self.local.is_some() && Jwt::of(token).is_some();
-                Verdict::Active(Arc::new(Active::answered(*claims, self.sent_at(sent_at), is_jwt)))
-            }
-            Err(reason) => Verdict::Refused(Refused::of(&claims, reason)),
-        })
-    }
-
-    fn sent_at(&self, sent_at: &SentAt) -> Instant {
-        sent_at.get().copied().unwrap_or_else(|| self.clock.now().instant)
     }
 }
 

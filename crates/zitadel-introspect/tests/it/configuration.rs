@@ -133,7 +133,7 @@ fn a_value_that_may_be_a_secret_is_not_repeated() {
         pem,
         "https://user:s3cr3t@host.example",
         "s3cr3t\nline",
-        &format!("{}s3cr3t/", "a".repeat(300)),
+        &format!("{}s3cr3t//", "a".repeat(300)),
     ] {
         let key = ClientAuth::key_json(text).unwrap_err().to_string();
         let issuer = Issuer::parse(text).unwrap_err().to_string();

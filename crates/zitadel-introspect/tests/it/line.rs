@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use zitadel_introspect::{ClientAuth, InvalidToken, Issuer, Reason, Requirement, TestClock, Verifier};
+use zitadel_introspect::{
+    AccessToken, AuthError, Caller, ClientAuth, ConfigError, InvalidToken, Issuer, IssuerError, Reason,
+    ReloadError, Requirement, Role, TestCaller, TestClock, TestTokens, Verifier,
+};
 
 use crate::setup::{World, authorize, reason, require, status};
 
@@ -172,4 +175,53 @@ async fn a_verifier_serves_several_runtimes_one_after_the_other() {
         assert_eq!(in_a_runtime_of_its_own.join().unwrap(), 200);
     }
     assert_eq!(world.issuer.introspections(), 3);
+}
+
+/// What users keep in their state, send to other threads and return from `main`.
+#[test]
+fn types_are_what_users_need_them_to_be() {
+    fn shared<T: Clone + Send + Sync + 'static>() {}
+    fn sent<T: Send>(_: T) {}
+    fn error<T: std::error::Error + Send + Sync + 'static>() {}
+    shared::<Verifier>();
+    shared::<Caller>();
+    shared::<Requirement>();
+    shared::<AccessToken>();
+    error::<AuthError>();
+    error::<ConfigError>();
+    error::<IssuerError>();
+    error::<ReloadError>();
+    let verifier = TestTokens::new().caller("token", TestCaller::new("ada")).verifier();
+    let any = Requirement::any_caller();
+    sent(verifier.authorize([&b"Bearer token"[..]], &any));
+    sent(verifier.verify("token".parse().unwrap(), &any));
+    sent(verifier.check());
+    let caller = verifier.authorize_held([&b"Bearer token"[..]], &any);
+    assert!(caller.is_none(), "nothing is held yet");
+    for id in [Role::from("a"), Role::from(&"a".to_owned()), "a".parse().unwrap(), "a".to_owned().into()] {
+        assert!(id == "a" && id.as_ref() == "a");
+        assert_eq!(serde_json::to_string(&id).unwrap(), "\"a\"");
+        assert_eq!(serde_json::from_str::<Role>("\"a\"").unwrap(), id);
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_came_by_another_way_is_verified_as_well() {
+    let verifier = TestTokens::new().caller("token", TestCaller::new("ada").role("admin")).verifier();
+    let admin = Requirement::role("admin");
+    let caller = verifier.verify("token".parse().unwrap(), &admin).await.unwrap();
+    assert_eq!(caller.user_id(), "ada");
+    let held = verifier.authorize_held([&b"Bearer token"[..]], &admin).expect("held now");
+    assert!(verifier.has_verified(&held) && !TestTokens::new().verifier().has_verified(&held));
+    let refused = verifier.verify("other".parse().unwrap(), &admin).await.unwrap_err();
+    assert_eq!(refused.status().as_u16(), 401);
+    assert!("no token".parse::<AccessToken>().is_err());
+}
+
+#[test]
+fn errors_read_well_when_main_returns_them() {
+    let error = Issuer::parse("https://user@host.example").unwrap_err();
+    assert_eq!(format!("{error:?}"), error.to_string());
+    let error = IssuerError::Refused { error: "unauthorized_client".to_owned() };
+    assert!(format!("{error:?}").contains("the key may be removed or expired"), "{error:?}");
 }
