@@ -11,7 +11,9 @@ use axum::{
     http::{Request, Response},
 };
 use tower::{Layer, Service, ServiceExt};
-use zitadel_introspect_axum::{Caller, RequireAuthorizationLayer, Requirement, TestCaller, TestTokens};
+use zitadel_introspect_axum::{
+    Authorized, Caller, RequireAuthorizationLayer, Requirement, TestCaller, TestTokens,
+};
 
 /// A body that is neither axum's nor `Sync`, as streams may be.
 struct OwnBody(std::cell::Cell<u8>);
@@ -139,5 +141,43 @@ async fn an_optional_extractor_is_empty_without_credentials_alone() {
         let answer = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(answer.status(), status, "{path} {header:?}");
         assert_eq!(axum::body::to_bytes(answer.into_body(), 1024).await.unwrap(), body);
+    }
+}
+
+#[tokio::test]
+async fn a_router_is_guarded_by_a_parameter_of_its_path() {
+    let verifier = TestTokens::new()
+        .caller("one", TestCaller::new("ada").role_in("editor", "1"))
+        .caller("two", TestCaller::new("bob").role_in("editor", "2"))
+        .verifier();
+    let editors = |parameter| {
+        RequireAuthorizationLayer::from_path(verifier.clone(), parameter, |id| {
+            Requirement::role("editor").in_organization(id)
+        })
+    };
+    let reports = |parameter| {
+        axum::Router::new()
+            .route("/reports", axum::routing::get(async |caller: Authorized| caller.user_id().to_owned()))
+            .route_layer(editors(parameter))
+    };
+    let app = axum::Router::new()
+        .nest("/organizations/{organization}", reports("organization"))
+        .nest("/wrong/{id}", reports("organization"))
+        .with_state(verifier.clone());
+    for (path, token, status) in [
+        ("/organizations/1/reports", Some("one"), 200),
+        ("/organizations/2/reports", Some("two"), 200),
+        ("/organizations/2/reports", Some("one"), 403),
+        ("/organizations/1%20/reports", Some("one"), 403),
+        ("/organizations/1/reports", Some("dead"), 401),
+        ("/organizations/1/reports", None, 401),
+        ("/wrong/1/reports", Some("one"), 500),
+    ] {
+        let mut request = Request::get(path);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let answer = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), status, "{path} {token:?}");
     }
 }
