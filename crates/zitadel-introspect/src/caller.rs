@@ -171,7 +171,7 @@ impl Caller {
     }
 
     fn obtained(&self, engine: &Engine, now: Now) -> Obtained {
-        let is_evicted = || engine.cache.was_evicted_since(self.active.asked_at);
+        let is_evicted = || engine.cache.ledger.concerns(&self.key, &self.active);
         Obtained::earlier(self.obtained_at, self.is_fresh, now.instant, is_evicted)
     }
 

@@ -220,6 +220,11 @@ impl Claims {
         [&mut self.roles].into_iter().chain(self.project_roles.iter_mut().map(|(_, grants)| grants))
     }
 
+    /// Whether the user has a role on a project. The generic claim does not name its project, so its roles may be of any.
+    pub(crate) fn may_have_role(&self, project: &ProjectId, role: &str) -> bool {
+        self.roles.contains(role) || self.project_roles(project).is_some_and(|roles| roles.contains(role))
+    }
+
     /// The claims take at most so many times the bytes of their document. The worst are metadata with short names.
     pub(crate) const LARGEST_GROWTH: usize = 16;
 

@@ -5,6 +5,7 @@ pub(crate) mod engine;
 pub(crate) mod evict;
 pub(crate) mod freshness;
 pub(crate) mod in_flight;
+pub(crate) mod ledger;
 mod question;
 pub(crate) mod source;
 mod upkeep;

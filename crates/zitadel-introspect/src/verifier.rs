@@ -8,7 +8,7 @@ use crate::{
     error::{AuthError, Reason, issuer::IssuerError},
     issuer::{key_watch::ReloadError, name::Issuer},
     judge::Judge,
-    names::{OrganizationId, TokenId, UserId},
+    names::{OrganizationId, ProjectId, Role, TokenId, UserId},
     requirement::Requirement,
     resource::ResourceMetadata,
     stats::Stats,
@@ -226,6 +226,13 @@ impl Verifier {
     /// organization is not known: a token names it only with the scope `urn:zitadel:iam:user:resourceowner`.
     pub fn evict_organization(&self, id: &OrganizationId) {
         self.evict(&Evict::Organization(id.clone()));
+    }
+
+    /// Forgets all verdicts on users who have a role on a project: for a role that was removed from the project.
+    ///
+    /// The generic role claim does not name its project, so a verdict with that role there counts as a match.
+    pub fn evict_role(&self, project: &ProjectId, role: &Role) {
+        self.evict(&Evict::Role(project.clone(), role.clone()));
     }
 
     /// Forgets everything.

@@ -5,7 +5,7 @@
 //! verdicts there are and how many bytes they take.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,7 @@ use crate::{
         cache::bounded::{Bounded, Key, Keyer, bounded},
         evict::Evict,
         freshness::Lifetimes,
+        ledger::Ledger,
     },
 };
 
@@ -51,7 +52,7 @@ pub(crate) struct Cache {
     /// JWTs that must not be verified locally any more, with the second of their end. Bounded apart, so that unknown
     /// tokens cannot push them out.
     distrusted: Bounded<i64>,
-    evicted_at: Mutex<Option<Instant>>,
+    pub(crate) ledger: Ledger,
 }
 
 #[derive(Debug, Clone)]
@@ -70,7 +71,7 @@ impl Cache {
                 size_of_val(held) + held.refused.user_id.as_ref().map_or(0, |id| id.len())
             }),
             distrusted: bounded(of_refusals(settings.capacity), size_of_val),
-            evicted_at: Mutex::default(),
+            ledger: Ledger::default(),
             settings,
         }
     }
@@ -136,23 +137,23 @@ impl Cache {
 
     fn may_keep(&self, key: &Key, active: &Active) -> bool {
         let is_distrusted = active.is_local && self.is_distrusted(key);
-        !is_distrusted && !self.was_evicted_since(active.asked_at)
+        !is_distrusted && !self.ledger.concerns(key, active)
     }
 
     pub(crate) fn keep_refused(&self, key: Key, mut refused: Refused, asked_at: Instant) {
         refused.user_id = refused.user_id.filter(|id| id.len() <= MAX_USER_ID_BYTES);
         self.active.remove(&key);
-        if !self.was_evicted_since(asked_at) {
+        if !self.ledger.may_concern_refusal(&key, asked_at) {
             self.refused.insert(key, HeldRefusal { refused, asked_at });
         }
-        if self.was_evicted_since(asked_at) {
+        if self.ledger.may_concern_refusal(&key, asked_at) {
             self.refused.remove(&key); // an eviction came between the look and the insertion
         }
     }
 
     /// `end` is that of a JWT, in Unix seconds.
     pub(crate) fn evict_token(&self, key: &Key, end: Option<i64>, now: Instant) {
-        self.mark_evicted(now);
+        self.ledger.record(Evict::Token(*key), now);
         if let Some(end) = end {
             self.distrust(*key, end);
         }
@@ -162,9 +163,9 @@ impl Cache {
 
     /// Looks at each verdict: for rare events, not for requests.
     pub(crate) fn evict(&self, what: &Evict, now: Instant) {
-        self.mark_evicted(now);
+        self.ledger.record(what.clone(), now);
         self.active.retain(|key, active| {
-            let stays = !what.may_concern(active);
+            let stays = !what.may_concern(key, active);
             if !stays {
                 self.distrust_jwt(key, active);
             }
@@ -173,7 +174,7 @@ impl Cache {
     }
 
     pub(crate) fn evict_all(&self, now: Instant) {
-        self.mark_evicted(now);
+        self.ledger.record(Evict::All, now);
         self.active.retain(|key, active| {
             self.distrust_jwt(key, active);
             false
@@ -194,20 +195,6 @@ impl Cache {
     /// How many active and how many refused ones are held.
     pub(crate) fn len(&self) -> (usize, usize) {
         (self.active.len(), self.refused.len())
-    }
-
-    pub(crate) fn was_evicted_since(&self, asked_at: Instant) -> bool {
-        self.evicted_at().is_some_and(|evicted_at| asked_at <= evicted_at)
-    }
-
-    /// When a verdict was last evicted.
-    pub(crate) fn evicted_at(&self) -> Option<Instant> {
-        *self.evicted_at.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Answers to questions that were sent before an eviction go to the callers who wait, and are not held.
-    fn mark_evicted(&self, now: Instant) {
-        *self.evicted_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     }
 
     fn distrust_jwt(&self, key: &Key, active: &Active) {

@@ -218,7 +218,7 @@ impl Engine {
         let outcome = if payer.claim_denial_question(self.settings.denial_interval, now.instant) {
             self.counters.refreshes_on_denial.count();
             self.ask(token, key, Some(now.instant)).await
-        } else if let Some(waiting) = self.in_flight.find(&key, self.cache.evicted_at()) {
+        } else if let Some(waiting) = self.in_flight.find(&key, self.cache.ledger.last()) {
             self.counters.coalesced.count();
             waiting.await
         } else {
@@ -240,7 +240,7 @@ impl Engine {
         not_before: Option<Instant>,
     ) -> Outcome {
         // A caller who asks after an eviction does not get what was asked for before it.
-        let waiting = match self.in_flight.join(key, not_before.max(self.cache.evicted_at())) {
+        let waiting = match self.in_flight.join(key, not_before.max(self.cache.ledger.last())) {
             Joined::First(waiting, reply) => {
                 match self.arrived_meanwhile(&key).filter(|_| not_before.is_none()) {
                     Some(active) => self.in_flight.answer(&key, reply, &Ok(Verdict::Active(active))),
@@ -262,7 +262,7 @@ impl Engine {
         let asker = Asker { max_age: None, obtained: Obtained::FromCache };
         let freshness = self.settings.lifetimes.judge(&active, asker, self.clock.now());
         let serves = matches!(freshness, Freshness::Serve | Freshness::ServeAndRenew);
-        (serves && !active.is_local && !self.cache.was_evicted_since(active.asked_at)).then_some(active)
+        (serves && !active.is_local && !self.cache.ledger.concerns(key, &active)).then_some(active)
     }
 
     /// Verifies a JWT where local verification is on; `None` where the issuer must be asked.

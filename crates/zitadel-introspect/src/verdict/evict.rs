@@ -1,26 +1,34 @@
 //! Which verdicts an event ends.
 
 use crate::{
-    names::{OrganizationId, TokenId, UserId},
-    verdict::Active,
+    names::{OrganizationId, ProjectId, Role, TokenId, UserId},
+    verdict::{Active, cache::bounded::Key},
 };
 
 /// The verdicts to evict.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Evict {
+    Token(Key),
     /// By `jti`, or by its part before `-at_`: the OIDC session.
     TokenId(TokenId),
     User(UserId),
     Organization(OrganizationId),
+    /// A role on a project, as its key says.
+    Role(ProjectId, Role),
+    All,
 }
 
 impl Evict {
     /// A claim that the issuer did not tell may be the one that is looked for.
-    pub(crate) fn may_concern(&self, active: &Active) -> bool {
+    pub(crate) fn may_concern(&self, key: &Key, active: &Active) -> bool {
         let claims = &active.claims;
         match self {
+            Self::Token(own) => own == key,
+            Self::All => true,
             Self::TokenId(id) => claims.token_id().is_none_or(|own| is_or_belongs_to(own, id.as_str())),
             Self::User(id) => claims.subject().is_none_or(|own| own == id.as_str()),
             Self::Organization(id) => claims.may_be_of_organization(id.as_str()),
+            Self::Role(project, role) => claims.may_have_role(project, role.as_str()),
         }
     }
 }

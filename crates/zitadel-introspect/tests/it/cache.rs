@@ -486,3 +486,46 @@ async fn stale_verdicts_serve_only_where_chosen_bounded_and_never_past_the_token
     let refused = async { while status(&authorize(&lenient.verifier, &world.token).await) != 401 {} };
     tokio::time::timeout(SECOND * 10, refused).await.unwrap();
 }
+
+#[tokio::test]
+async fn an_eviction_of_somebody_else_does_not_lose_an_answer_in_flight() {
+    let world = World::new().await;
+    let verifier = world.verifier();
+    let held = world.issuer.hold(Endpoint::Introspection);
+    let asking = tokio::spawn({
+        let (verifier, token) = (verifier.clone(), world.token.to_string());
+        async move { status(&authorize(&verifier, &token).await) }
+    });
+    world.issuer.asked(Endpoint::Introspection, 1).await;
+    for number in 0..100 {
+        verifier.evict_user(&format!("somebody else {number}").into());
+        verifier.evict_token(&format!("another-token-{number}"));
+    }
+    drop(held);
+    assert_eq!(asking.await.unwrap(), 200);
+    assert_eq!(status(&authorize(&verifier, &world.token).await), 200);
+    assert_eq!(world.issuer.introspections(), 1, "the answer is held");
+}
+
+#[tokio::test]
+async fn an_eviction_of_a_role_finds_who_has_it_and_nobody_else() {
+    let world = World::new().await;
+    let verifier = world.verifier();
+    let viewer = world.issuer.service_user("viewer");
+    viewer.grant(&world.project, ["viewer"]);
+    let (admin, viewer) = (world.token.clone(), viewer.pat());
+    let asked_about = async |token: &str| {
+        let before = world.issuer.introspections();
+        let _ = authorize(&verifier, token).await.unwrap();
+        world.issuer.introspections() > before
+    };
+    assert!(asked_about(&admin).await && asked_about(&viewer).await);
+    let project = world.project.id().into();
+    verifier.evict_role(&project, &"owner".into());
+    assert!(!asked_about(&admin).await && !asked_about(&viewer).await);
+    verifier.evict_role(&project, &"admin".into());
+    assert!(asked_about(&admin).await && !asked_about(&viewer).await);
+    // The generic claim does not name its project.
+    verifier.evict_role(&"77".into(), &"viewer".into());
+    assert!(!asked_about(&admin).await && asked_about(&viewer).await);
+}
