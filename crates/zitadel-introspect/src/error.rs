@@ -78,7 +78,8 @@ impl AuthError {
         matches!(self.reason, Reason::MissingToken | Reason::UnsupportedScheme)
     }
 
-    /// The status of the answer.
+    /// The status of the answer. An answer needs more than that: challenge, `Retry-After` and `Cache-Control` stand in
+    /// [`to_response`](Self::to_response) alone.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.reason.row().status

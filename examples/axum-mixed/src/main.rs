@@ -3,11 +3,17 @@
 
 use std::{env, error::Error};
 
-use axum::{Router, extract::Path, routing::get};
+use axum::{
+    Router,
+    extract::Path,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use tokio::net::TcpListener;
 use zitadel_introspect_axum::{
-    Authorized, ClientAuth, Issuer, MaybeAuthorized, Rejection, RequireAuthorizationLayer, Requirement,
-    Verifier, protected_resource_metadata,
+    AuthError, Authorized, ClientAuth, Issuer, MaybeAuthorized, Rejection, RequireAuthorizationLayer,
+    Requirement, Verifier, protected_resource_metadata,
 };
 
 #[tokio::main]
@@ -48,9 +54,35 @@ async fn greeting(MaybeAuthorized(caller): MaybeAuthorized) -> String {
 async fn members(
     Path(organization): Path<String>,
     Authorized(caller): Authorized,
-) -> Result<String, Rejection> {
-    let caller = caller.require(&Requirement::role("editor").in_organization(organization)).await?;
+) -> Result<String, AppError> {
+    let caller = caller.require(&Requirement::role("editor").in_organization(&organization)).await?;
+    if organization == "3" {
+        return Err(AppError::NoMembers);
+    }
     Ok(format!("members, for {}", caller.user_id()))
+}
+
+/// An error type of your own.
+enum AppError {
+    Auth(AuthError),
+    NoMembers,
+}
+
+impl From<AuthError> for AppError {
+    fn from(error: AuthError) -> Self {
+        Self::Auth(error)
+    }
+}
+
+impl IntoResponse for AppError {
+    fn into_response(self) -> Response {
+        match self {
+            // By `Rejection`, and not by `error.status()`: it carries the challenge, `Retry-After` and `no-store` as well.
+            // For a body of your own, `.map(|_| …)` replaces the body of this response.
+            Self::Auth(error) => Rejection(error).into_response(),
+            Self::NoMembers => (StatusCode::NOT_FOUND, "no members\n").into_response(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -61,7 +93,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_route_is_for_whom_it_is() {
-        let editor = TestCaller::new("ada").organization("1").role("editor");
+        let editor = TestCaller::new("ada").organization("1").role("editor").role_in("editor", "3");
         let app = super::app(&TestTokens::new().caller("editor", editor).verifier());
         for (path, token, status) in [
             ("/", None, 200),
@@ -72,6 +104,7 @@ mod tests {
             ("/reports", Some("editor"), 200),
             ("/organizations/1/members", Some("editor"), 200),
             ("/organizations/2/members", Some("editor"), 403),
+            ("/organizations/3/members", Some("editor"), 404),
         ] {
             let mut request = Request::get(path);
             if let Some(token) = token {
@@ -79,6 +112,8 @@ mod tests {
             }
             let answer = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
             assert_eq!(answer.status(), status, "{path} as {token:?}");
+            let is_challenged = answer.headers().contains_key("www-authenticate");
+            assert_eq!(is_challenged, matches!(status, 401 | 403), "{path} as {token:?}");
         }
     }
 }
