@@ -110,6 +110,34 @@ fn held(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// How a hit scales: two threads on one hot token, and on a token each, beside one thread.
+fn threads(criterion: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let url = yes_sayer(&runtime);
+    let admin = Requirement::role("admin");
+    let verifier = filled(&runtime, &url, 2);
+    let mut group = criterion.benchmark_group("threads");
+    for (name, tokens) in [
+        ("one thread", vec![0]),
+        ("two threads, one token", vec![0, 0]),
+        ("two threads, two tokens", vec![0, 1]),
+    ] {
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|times| {
+                let began = std::time::Instant::now();
+                std::thread::scope(|scope| {
+                    for token in &tokens {
+                        let (verifier, admin, hot) = (&verifier, &admin, header(*token));
+                        scope.spawn(move || (0..times).for_each(|_| check(verifier, black_box(&hot), admin)));
+                    }
+                });
+                began.elapsed()
+            });
+        });
+    }
+    group.finish();
+}
+
 /// What a held verdict takes: the claims of a user in three roles, 100,000 times. Needs Linux (`/proc`).
 fn memory(_: &mut Criterion) {
     let resident = || {
@@ -186,5 +214,5 @@ async fn public_key(issuer: &testkit::Issuer, algorithm: Algorithm) -> DecodingK
     }
 }
 
-criterion_group!(benches, memory, held, long, local);
+criterion_group!(benches, memory, held, threads, long, local);
 criterion_main!(benches);
