@@ -1,4 +1,4 @@
-//! Who holds a connection: a share for each client, and an end for idle ones where connections become scarce.
+//! Bounds connections per client, and ends idle ones where connections become scarce.
 
 use std::{
     collections::HashMap,
@@ -63,7 +63,7 @@ impl Connections {
     pub(crate) fn enter(self: &Arc<Self>, client: IpAddr) -> Option<Connection> {
         let mut all = self.lock();
         let own = all.of_client.get(&client).copied().unwrap_or_default();
-        // One that was told to end is as good as gone: a client may exceed its share for that moment only.
+        // A connection that was told to end counts as ended: a client may exceed its share for that moment only.
         if own >= self.per_client && !all.end_longest_idle(Some(client)) {
             return None;
         }

@@ -98,7 +98,7 @@ fn member(body: &[u8]) -> Result<Option<String>, NoTask> {
         task: Option<String>,
     }
 
-    // What is read into a type would take a list of values for one as well.
+    // serde structs also deserialize from arrays.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(NoTask::MalformedJson);
     }

@@ -85,7 +85,7 @@ pub async fn serve(
         .layer(middleware::from_fn(observe));
     let unhealthy = async {
         stop.clone().await;
-        // Who watches is told, and does not keep the server.
+        // Watchers of the health are told, and do not delay the end.
         health.set_not_serving::<ExampleServiceServer<Tasks>>().await;
         for service in ["", SERVICE] {
             let mut health = health.clone();

@@ -40,7 +40,7 @@ const MOST_CLIENTS: usize = 50_000;
 /// Half of the connections of a port: a proxy before the server is one client, and nobody else takes all of them.
 const CONNECTIONS_PER_CLIENT: usize = 256;
 
-/// Who sends, as the connection says. What a proxy says about others is not asked.
+/// The sender, by the address of the connection. Headers of a proxy are not read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Client(pub(crate) IpAddr);
 

@@ -9,7 +9,7 @@ use crate::{options::Options, tasks};
 /// The name of the tasks service, as its definition says it.
 pub(crate) const SERVICE: &str = "zitadel.go.example.api.v3alpha.ExampleService";
 
-/// What callers must have for each method; what is not named here is denied.
+/// The requirement of each method. A method that is not named here is denied.
 pub(crate) fn methods(options: &Options) -> Methods {
     let method = |name: &str| format!("/{SERVICE}/{name}");
     Methods::new()

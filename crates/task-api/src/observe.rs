@@ -1,4 +1,4 @@
-//! What an operator sees of each request: an id, one line in the log, and numbers.
+//! Each request for an operator: an id, one line in the log, and numbers.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -21,7 +21,7 @@ use zitadel_introspect_axum::Caller;
 
 use crate::methods;
 
-/// What balancers ask every few seconds.
+/// The path that load balancers ask every few seconds.
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

@@ -122,7 +122,7 @@ fn closed<S: Clone + Send + Sync + 'static>(methods: MethodRouter<S>) -> MethodR
     methods.fallback(async || respond(tasks::refusal(StatusCode::METHOD_NOT_ALLOWED)))
 }
 
-/// What stands behind a guard: who was let in stands in the log.
+/// Routes behind a guard: the log names the caller.
 fn named(methods: MethodRouter<AppState>) -> MethodRouter<AppState> {
     closed(methods).layer(middleware::from_fn(name_caller))
 }

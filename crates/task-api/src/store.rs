@@ -40,7 +40,7 @@ pub trait Store: Debug + Send + Sync {
 
     /// The tasks behind a position (0 for the first), oldest first, at most `limit`.
     ///
-    /// Whoever reads on from the last position misses nothing: positions appear in their order.
+    /// Positions appear in their order, so a reader who goes on from the last position misses nothing.
     fn page(&self, after: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Kept>, StoreError>>;
 
     /// Whether the database can be reached.

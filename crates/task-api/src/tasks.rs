@@ -31,7 +31,7 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// The role that adds tasks.
 pub(crate) const ADMIN: &str = "admin";
 const HINT: &str = "create a new task on /api/add-task";
-/// What of a long list is in memory at once: so many tasks, and about so many bytes.
+/// The part of a long list that is in memory at once: so many tasks, and about so many bytes.
 const CHUNK: usize = 128;
 const CHUNK_BYTES: usize = 256 * 1024;
 /// Long lists that are under way at once.

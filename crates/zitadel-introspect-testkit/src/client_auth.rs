@@ -1,4 +1,4 @@
-//! Who asks? As strict as ZITADEL, and as lax.
+//! Authenticates the asking client, as strictly and as laxly as ZITADEL.
 
 use base64::{
     Engine,

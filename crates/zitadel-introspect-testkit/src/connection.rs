@@ -11,7 +11,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// What becomes of the bytes that are sent from now on.
+/// The fate of the bytes that are sent from now on.
 #[derive(Clone, Copy)]
 pub(crate) enum Cut {
     /// So many go through, the rest waits for ever.

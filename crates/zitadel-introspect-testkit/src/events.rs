@@ -1,4 +1,4 @@
-//! What changed, as ZITADEL tells an Actions v2 target: kept in order, and posted where one is set.
+//! Events, as ZITADEL sends them to an Actions v2 target: kept in order, and posted where a target is set.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

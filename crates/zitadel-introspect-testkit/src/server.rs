@@ -41,7 +41,7 @@ pub(crate) enum Command {
     Resume(oneshot::Sender<io::Result<()>>),
 }
 
-/// What the server's thread hears and says.
+/// The channels of the server's thread.
 pub(crate) struct Channels {
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     pub(crate) deliveries: mpsc::UnboundedReceiver<Delivery>,

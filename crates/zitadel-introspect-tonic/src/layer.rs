@@ -33,7 +33,7 @@ pub struct Authorization {
     methods: Methods,
 }
 
-/// What a guard has found out about an optional caller.
+/// The guard's finding about an optional caller.
 #[derive(Debug, Clone)]
 pub(crate) struct Looked(pub(crate) Option<Caller>);
 
@@ -50,7 +50,7 @@ impl RequireAuthorizationLayer {
 }
 
 impl Authorization {
-    /// What goes on in the request's extensions; nothing for a public method.
+    /// The finding for the request's extensions; `None` for a public method.
     async fn look(&self, head: &Parts) -> Result<Option<Looked>, AuthError> {
         let fields = head.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
         let looked = match self.methods.rule(head.uri.path())? {

@@ -1,4 +1,4 @@
-//! What callers must have, for each method by its full name.
+//! The requirement of each method, by its full name.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
@@ -78,7 +78,7 @@ fn differences(unknown: &[String], forgotten: &[String]) -> String {
 #[derive(Debug)]
 pub(crate) enum Rule {
     Public,
-    /// Whoever carries no credentials passes as well.
+    /// Callers without credentials pass as well.
     Optional,
     Required(Requirement),
 }

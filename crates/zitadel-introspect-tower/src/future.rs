@@ -1,4 +1,4 @@
-//! What a guarded call comes to.
+//! The future of a guarded call.
 
 use std::{
     pin::Pin,

@@ -43,7 +43,7 @@ pub(crate) struct Recipe {
     pub(crate) source: SourceRecipe,
 }
 
-/// Who is asked, and how.
+/// The recipe of a source of verdicts.
 pub(crate) enum SourceRecipe {
     Issuer(Box<IssuerRecipe>),
     #[cfg(feature = "test-util")]
@@ -69,7 +69,7 @@ pub(crate) struct Engines {
     engines: PerProcess<Arc<Engine>>,
 }
 
-/// What verdicts come from.
+/// The parts that verdicts come from.
 struct Parts {
     source: Source,
     local: Option<LocalJwts>,

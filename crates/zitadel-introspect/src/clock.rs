@@ -1,4 +1,4 @@
-//! What the time is: the system's, or a test's.
+//! The time: the system's, or a test's.
 
 use std::{
     sync::{

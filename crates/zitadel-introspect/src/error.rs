@@ -15,7 +15,7 @@ use http::{
 use self::reason::{Challenge, printable};
 pub use self::reason::{InvalidToken, Reason};
 
-/// What a request can meet: why it is refused, and the answer that says so.
+/// A refused request: the reason, and the whole answer.
 ///
 /// [`AuthError::reason`] tells errors apart; [`AuthError::to_response`] is the whole answer. Its texts
 /// are fixed sentences: nothing of the issuer's, and never the token.

@@ -1,4 +1,4 @@
-//! What a verifier and its callers share: the engine, and the one place where requests are refused.
+//! Shared by a verifier and its callers: the engine, and the one place where requests are refused.
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 

@@ -32,7 +32,7 @@ pub(crate) struct LocalJwts {
     told: AtomicBool,
 }
 
-/// What reading a JWT ourselves comes to.
+/// The outcome of the local verification of a JWT.
 pub(crate) enum Reading {
     /// Signature, issuer, audience and times are right.
     Valid(Box<Claims>),
@@ -49,7 +49,7 @@ pub(crate) struct Jwt<'a> {
     claims: String,
 }
 
-/// What a header says that counts. `jku`, `x5u`, `jwk` and `x5c` never do.
+/// The parameters of a header that count. `jku`, `x5u`, `jwk` and `x5c` never do.
 struct Header {
     /// `None` for one that the issuer may use and this library cannot verify.
     algorithm: Option<Algorithm>,

@@ -78,7 +78,7 @@ mod token;
 mod verdict;
 mod verifier;
 
-/// What only writers of adapters need. [`AuthError::miswired`], [`AuthError::nothing_required`],
+/// For writers of adapters. [`AuthError::miswired`], [`AuthError::nothing_required`],
 /// [`Verifier::authorize_held`] and [`Verifier::has_verified`] are theirs as well.
 pub mod adapter {
     pub use crate::{caller::CallerAs, resource::ResourceMetadata};

@@ -10,7 +10,7 @@ use crate::{
     resource::ProtectedResource,
 };
 
-/// What was set; nothing of it is checked yet.
+/// The settings as they were made, not checked yet.
 #[derive(Default)]
 pub(crate) struct PresentationSettings {
     pub(crate) realm: Option<String>,

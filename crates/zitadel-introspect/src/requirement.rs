@@ -67,12 +67,12 @@ impl Requirement {
         Self::new(Rule::Role { role: role.into(), organization: None, project: None })
     }
 
-    /// At least one of several roles; of an empty list nobody has one.
+    /// At least one of several roles. An empty list is never met.
     pub fn any_role<R: Into<Role>>(roles: impl IntoIterator<Item = R>) -> Self {
         Self::new(Rule::Any(roles.into_iter().map(|role| Self::role(role).rule).collect()))
     }
 
-    /// All of several roles; of an empty list nobody has them, lest a list that was lost lets everybody in.
+    /// All of several roles. An empty list is never met, so that a list that was lost fails closed.
     pub fn all_roles<R: Into<Role>>(roles: impl IntoIterator<Item = R>) -> Self {
         let all: Vec<_> = roles.into_iter().map(|role| Self::role(role).rule).collect();
         if all.is_empty() { Self::nobody() } else { Self::new(Rule::All(all)) }
@@ -131,9 +131,9 @@ impl Requirement {
         Self { rule: Rule::Any(vec![self.rule, other.rule]), fresh_within }
     }
 
-    /// How old the issuer's word may be: an older verdict that is held, or one that was made by reading a JWT
-    /// locally, is renewed first. Zero asks the issuer now; only a refusal of the last 5 s stands unasked. In
-    /// combinations the strictest counts for all.
+    /// How old the issuer's answer may be. An older verdict, or a verdict that was made by verifying a JWT locally, is
+    /// renewed first. `Duration::ZERO` always asks the issuer, except that a held refusal is reused
+    /// ([`negative_cache_ttl`](crate::VerifierBuilder::negative_cache_ttl)). In combinations the strictest counts for all.
     ///
     /// Cheap reads, strict writes, in one line:
     ///

@@ -17,7 +17,7 @@ pub struct ResourceMetadata {
     document: Option<String>,
 }
 
-/// What the user said of the API.
+/// The user's description of the API.
 #[derive(Debug)]
 pub(crate) struct ProtectedResource {
     resource: String,

@@ -59,7 +59,7 @@ pub(crate) struct Counters {
     pub(crate) active: Counter,
     pub(crate) inactive: Counter,
     pub(crate) failed: Counter,
-    /// What the facade was given so far.
+    /// The numbers that the facade has so far.
     published: Mutex<Stats>,
 }
 
@@ -150,7 +150,7 @@ const GAUGES: [Metric; 3] = [
     ),
 ];
 
-/// What the verifiers with the same labels show together. Kept here and not in the recorder, which may be installed
+/// The sums over verifiers with the same labels. Kept here and not in the recorder, which may be installed
 /// when verdicts are held already.
 static SUMS: LazyLock<Mutex<HashMap<Labels, [u64; GAUGES.len()]>>> = LazyLock::new(Mutex::default);
 

@@ -47,7 +47,7 @@ pub struct TestTokens {
     presentation: PresentationSettings,
 }
 
-/// Who a token belongs to.
+/// The owner of a token, in a test.
 #[derive(Debug, Clone)]
 pub struct TestCaller {
     claims: Map<String, Value>,

@@ -1,4 +1,4 @@
-//! What the verifier found for a token: its claims, or that it is refused.
+//! Verdicts: for each token its claims, or a refusal.
 
 pub(crate) mod cache;
 pub(crate) mod engine;

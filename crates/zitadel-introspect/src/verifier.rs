@@ -149,8 +149,8 @@ impl Verifier {
         reloading.await.unwrap_or(Err(ReloadError::Issuer(IssuerError::Lost)))
     }
 
-    /// What the issuer's clock shows, to the second: for a check that ours agrees, on which client authentication by
-    /// key and the expiry of tokens depend.
+    /// The time by the issuer's clock, to the second. Client authentication by key and the expiry of tokens depend on two
+    /// clocks that agree.
     ///
     /// `None` where the answer has no `Date` or the verifier asks nobody.
     ///

@@ -1,4 +1,4 @@
-//! What stands before all methods: what is a call at all, how long it may take, and in which words it is refused.
+//! The checks before all methods: the shape of a call, its deadline, and the texts of refusals.
 
 use std::{
     pin::Pin,
@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    /// What comes of a body with these frames, which has ended or was cut.
+    /// The outcome of a body with these frames, which has ended or was cut.
     fn read(frames: Vec<Result<Bytes, Status>>, has_ended: bool) -> Vec<Result<Bytes, Code>> {
         struct Inner<B>(B, bool);
         impl<B: http_body::Body + Unpin> http_body::Body for Inner<B> {
@@ -194,7 +194,7 @@ mod tests {
         };
         let frames = BodyStream::new(whole)
             .map(|frame| frame.map(|frame| frame.into_data().unwrap_or_default()).map_err(code));
-        // What has failed may be asked again, and fails again.
+        // A body that has failed may be polled again, and fails again.
         frames.take(2).collect().now_or_never().expect("nothing is awaited")
     }
 

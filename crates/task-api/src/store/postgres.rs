@@ -206,7 +206,7 @@ fn explain_store(error: &StoreError) -> OpenError {
     }
 }
 
-/// What the server itself has said, wherever it stands.
+/// The message of the server itself, wherever it stands in the error.
 fn database_error(error: &sqlx::Error) -> Option<&dyn DatabaseError> {
     match error {
         sqlx::Error::Database(error) => Some(error.as_ref()),

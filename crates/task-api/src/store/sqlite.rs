@@ -213,7 +213,7 @@ impl FileWriter {
         connection.ok_or(StoreError::Closed)
     }
 
-    /// What was written to files that have lost their names is lost with them.
+    /// Writes to files that have lost their names are lost with them.
     fn still_there(&mut self) -> Result<(), StoreError> {
         let file = self.file.id().map_err(|_| StoreError::Moved)?;
         let log = self.file.log_id().map_err(|_| StoreError::Moved)?;

@@ -12,7 +12,7 @@ use super::{NewTask, StoreError};
 /// Tasks that wait to be kept. Beyond that the caller is told to come back.
 const QUEUE: usize = 1024;
 const BATCH: usize = 256;
-/// What they may weigh together.
+/// The most bytes that waiting tasks may take together.
 const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// For one batch, and for one caller.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(8);
@@ -76,7 +76,7 @@ async fn write(mut commit: impl Commit, mut commands: mpsc::Receiver<Command>) {
         let (mut all, mut waiting) = (Vec::new(), Vec::new());
         for command in batch.drain(..) {
             match command {
-                // Who has gone, or was told 503 already, may come again: nothing is to be kept twice.
+                // A caller who has gone, or was told 503 already, may come again: nothing must be kept twice.
                 Command::Add { kept, .. } if kept.is_closed() => {}
                 Command::Add { tasks, kept, weight } => {
                     all.extend(tasks);

@@ -23,7 +23,7 @@ pub struct Token {
     id: Id,
 }
 
-/// What a person gets by logging in.
+/// The tokens of a login.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Login {

@@ -1,4 +1,4 @@
-//! What was set, and the verifier that is made of it.
+//! The settings, and the verifier that is made of them.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const NEGATIVE_CAPACITY: usize = 5_000;
 const DENIAL_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
-/// What was set; nothing of it is checked yet.
+/// The settings as they were made, not checked yet.
 pub(super) struct Settings {
     pub(super) issuer: Issuer,
     pub(super) client_auth: Option<ClientAuth>,
@@ -49,7 +49,7 @@ pub(super) struct Settings {
     pub(super) clock: Clock,
 }
 
-/// What was said about the cache; what was not has a default.
+/// The settings of the cache. Each that was not made has a default.
 #[derive(Default)]
 pub(super) struct CacheWishes {
     pub(super) is_off: bool,

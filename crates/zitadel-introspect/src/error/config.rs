@@ -1,4 +1,4 @@
-//! What a start can meet.
+//! Errors of the start.
 
 use std::{
     fmt,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::{echo, error::causes::causes};
 
-/// What a start can meet. Each message is one line and names the field, the problem and the remedy. A value is repeated
+/// An error of the start. Each message is one line and names the field, the problem and the remedy. A value is repeated
 /// only where it cannot be a secret.
 #[derive(thiserror::Error)]
 #[non_exhaustive]

@@ -214,7 +214,7 @@ fn remedy_for(first: &(dyn Error + Send + Sync + 'static)) -> Option<&'static st
     })
 }
 
-/// What is inside an error. `io::Error` names the cause of what it wraps as its own and hides the wrapped error itself.
+/// The error inside an error. `io::Error::source` skips the error that it wraps, so that one is taken by `get_ref`.
 fn inner<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(wrapped) => Some(wrapped),

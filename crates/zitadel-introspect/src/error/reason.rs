@@ -50,7 +50,7 @@ pub enum Reason {
         /// What each alternative lacks.
         alternatives: Vec<Reason>,
     },
-    /// What was asked for is open to nobody: no requirement was given for it, and it was not said to be public.
+    /// The method has no rule. Methods without a rule are denied.
     #[error("no requirement is set")]
     NothingRequired,
     /// No verdict could be had: nothing is said about the token.

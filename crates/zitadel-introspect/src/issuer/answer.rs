@@ -1,4 +1,4 @@
-//! What an answer of the issuer must be to count.
+//! The conditions that an answer of the issuer must meet.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -73,7 +73,7 @@ fn is_connection_error(error: &reqwest::Error) -> bool {
     error.is_connect() || causes.any(is_broken)
 }
 
-/// What an answer without the status 200 means.
+/// The meaning of an answer without the status 200.
 fn refused(response: &Response, status: StatusCode) -> IssuerError {
     let retry_after = retry_after(response);
     match status {

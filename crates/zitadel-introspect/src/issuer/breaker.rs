@@ -26,7 +26,7 @@ pub(crate) struct Breaker {
     timeout: Duration,
 }
 
-/// What becomes of a question.
+/// The decision about a question.
 pub(crate) enum Admission<'a> {
     Go(Admitted<'a>),
     /// The pause is over: a probe decides.
@@ -88,7 +88,7 @@ impl Breaker {
         self.lock().open.is_some()
     }
 
-    /// What a probe has found out: `None` for an answer, whatever is wrong with it.
+    /// Takes in the outcome of a probe: `None` for an answer, whatever is wrong with it.
     pub(crate) fn settle(&self, _probe: Probe, failure: Option<&IssuerError>, now: Instant) {
         let mut state = self.lock();
         let Some(error) = failure.filter(|error| !error.is_an_answer()) else {

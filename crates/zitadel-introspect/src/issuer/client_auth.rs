@@ -118,7 +118,7 @@ pub(crate) enum Credentials {
     Basic(HeaderValue),
 }
 
-/// What goes with one question.
+/// The proof that goes with one question.
 pub(crate) struct Proof {
     /// The whole form.
     pub(crate) form: String,

@@ -26,7 +26,7 @@ use crate::{
 
 const PATH: &str = "/.well-known/openid-configuration";
 
-/// What of the document is used.
+/// The members of the document that are used.
 #[derive(Debug)]
 pub(crate) struct Metadata {
     /// As the document spells it: what an assertion must be meant for.

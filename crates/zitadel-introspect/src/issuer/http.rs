@@ -31,7 +31,7 @@ pub(crate) const PUBLIC_HOST: HeaderName = HeaderName::from_static("x-zitadel-pu
 /// A pool is not replaced twice within this time: a slow issuer is not asked everything twice.
 const POOL_REST: Duration = Duration::from_secs(5);
 
-/// What leads to the issuer.
+/// The way to the issuer.
 #[derive(Debug)]
 pub(crate) struct Way {
     /// The issuer's own origin, or the one that the user said to connect to.

@@ -31,7 +31,7 @@ use crate::{
     token::AccessToken,
 };
 
-/// What the issuer said of a token: its claims, or why it is refused.
+/// The issuer's answer about a token: its claims, or the reason of a refusal.
 pub(crate) type Answer = Result<Box<Claims>, InvalidToken>;
 
 /// The way to the issuer's introspection endpoint.

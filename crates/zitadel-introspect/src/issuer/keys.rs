@@ -112,7 +112,7 @@ struct KeySet {
     keys: Vec<Value>,
 }
 
-/// A key for signatures, by its id. One that is for something else is skipped (RFC 7517 sections 4.2 and 4.3).
+/// A key for signatures, by its id. A key for another purpose is skipped (RFC 7517 sections 4.2 and 4.3).
 fn read(jwk: &Value) -> Option<(&str, Key)> {
     let id = jwk.get("kid").and_then(Value::as_str)?;
     let is_for_signatures = |usage: &Value| usage.as_str() == Some("sig");

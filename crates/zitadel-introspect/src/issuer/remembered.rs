@@ -79,7 +79,7 @@ impl<T: Send + Sync + 'static> Remembered<T> {
         }
     }
 
-    /// The document, if it was fetched already. One that has grown old is fetched anew in the background.
+    /// The document, if it was fetched already. An old document is fetched anew in the background.
     pub(crate) fn known(&self) -> Option<Arc<T>> {
         let mut state = self.0.lock();
         let document = state.document.clone()?;

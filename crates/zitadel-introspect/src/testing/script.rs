@@ -1,4 +1,4 @@
-//! What a test says of its tokens, in the place of an issuer.
+//! A test's own answers about its tokens, in place of an issuer.
 
 use std::collections::HashMap;
 

@@ -249,7 +249,7 @@ mod tests {
         let newest = held(then + SECOND * 2, false);
         cache.keep(key, &newest);
         assert!(Arc::ptr_eq(&cache.active(&key).unwrap(), &newest));
-        // What was read out of a JWT gives way to what the issuer said, whenever it was asked.
+        // A verdict of the issuer replaces one that was read out of a JWT, whenever the issuer was asked.
         let (cache, local) = (self::cache(), held(then + SECOND, true));
         cache.keep(key, &local);
         cache.keep(key, &older);

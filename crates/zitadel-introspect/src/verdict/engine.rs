@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// What is set for verdicts.
+/// The settings of the engine.
 #[derive(Clone)]
 pub(crate) struct EngineSettings {
     pub(crate) issuer: Issuer,
@@ -53,7 +53,7 @@ pub(crate) struct Engine {
     pub(crate) roles: RolePool,
 }
 
-/// What is known of a token when the engine is asked to decide.
+/// The knowledge about a token at the beginning of a decision.
 pub(crate) struct Known {
     pub(crate) key: Key,
     pub(crate) active: Option<Arc<Active>>,

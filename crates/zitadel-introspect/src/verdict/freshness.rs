@@ -33,10 +33,10 @@ pub(crate) enum Freshness {
     Expired,
 }
 
-/// Who wants to know.
+/// The conditions under which a verdict is judged.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asker {
-    /// What the requirement demands.
+    /// From the requirement.
     pub(crate) max_age: Option<Duration>,
     pub(crate) obtained: Obtained,
 }

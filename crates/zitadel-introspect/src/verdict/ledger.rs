@@ -1,4 +1,4 @@
-//! What was evicted, and when: an answer to a question that was sent before a matching eviction must not be held.
+//! Remembers evictions: an answer to a question that was sent before a matching eviction must not be held.
 //!
 //! A state machine without input and output: what the time is, the caller of each function says.
 

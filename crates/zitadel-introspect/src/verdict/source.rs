@@ -1,4 +1,4 @@
-//! Who is asked about a token.
+//! The source of verdicts.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -10,7 +10,7 @@ use crate::{
     token::AccessToken,
 };
 
-/// Who answers questions about tokens.
+/// Answers questions about tokens.
 pub(crate) enum Source {
     Issuer(Arc<Introspection>),
     /// Nobody: the verifier reads JWTs only.

@@ -1,4 +1,4 @@
-//! What happens without a request, as long as there is a verifier.
+//! The work without a request, as long as there is a verifier.
 
 use std::{
     sync::Arc,
@@ -46,7 +46,7 @@ impl Engine {
     }
 }
 
-/// What was counted since the last publication is not lost.
+/// Publishes the counts since the last publication.
 impl Drop for Engine {
     fn drop(&mut self) {
         let nothing_is_held = Stats { held: 0, held_bad: 0, breaker_open: false, ..self.stats() };

@@ -27,7 +27,7 @@ pub(crate) struct KeyFile {
     stamp: Stamp,
 }
 
-/// What changes when a file is replaced or written anew.
+/// The properties of a file that change when it is replaced or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     modified: Option<SystemTime>,

@@ -8,7 +8,7 @@ use std::{
 use quick_cache::{OptionsBuilder, Weighter, sync::DefaultLifecycle};
 use siphasher::sip128::SipHasher24;
 
-/// What an entry takes beside its value, in bytes.
+/// The bytes of an entry beside its value.
 const OVERHEAD_BYTES: usize = 128;
 
 /// The hash of a whole token.
