@@ -1,7 +1,7 @@
 //! The one thread that talks to the issuer.
 //!
-//! Callers come and go on runtimes of their own (actix-web has one for each worker, tests have one each).
-//! A question and the pooled connection under it must outlive any of them, so both live here.
+//! Callers run on their own runtimes, which may end at any time (actix-web has one for each worker, tests have one
+//! each). A question and its pooled connection must outlive these runtimes, so both run on this thread.
 //!
 //! `fork` copies memory and not threads: a child has neither the thread nor connections that it may use. Everything that
 //! belongs to one process is therefore a [`PerProcess`].
@@ -21,8 +21,8 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// A value of which each process has its own. Without locks: a lock that another thread held at the moment of `fork` would
-/// stay locked in the child for ever. The parent's value is kept and not touched.
+/// A separate value for each process. No locks: if another thread held a lock at the moment of `fork`, the lock would
+/// stay locked in the child for ever. The parent's value is kept and not changed.
 pub(crate) struct PerProcess<T> {
     /// Of the process that made the value.
     guard: Guard,
@@ -55,7 +55,7 @@ impl<T> PerProcess<T> {
     }
 
     fn is_own(&self) -> bool {
-        // A copy: the check of a guard itself forgets the fork once it was told.
+        // Clone the guard: a guard reports a fork only once, and then forgets it.
         !self.guard.clone().detected_fork()
     }
 }

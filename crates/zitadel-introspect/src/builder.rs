@@ -83,18 +83,19 @@ macro_rules! shared_setters {
             self
         }
 
-        /// The largest answer that is read, in bytes: 1 MiB unless set, 64 MiB at most. A user's metadata is part of the
-        /// answer about each of their personal access tokens, and ZITADEL allows more than that; such a user meets 503.
+        /// The largest answer that is read, in bytes: 1 MiB unless set, 64 MiB at most. ZITADEL puts a user's metadata
+        /// into the answer about each of the user's personal access tokens, and it allows more metadata than this
+        /// limit. A request of such a user is answered with 503.
         #[must_use]
         pub fn max_answer_bytes(mut self, bytes: usize) -> Self {
             self.0.max_answer_bytes = bytes;
             self
         }
 
-        /// Refuses tokens whose `aud` lacks this client id or project id. Unset, ZITADEL's own check stands:
-        /// it answers inactive for a token that is for neither this API nor its project, but counts every
-        /// personal access token of the instance as for everybody. An issuer other than ZITADEL may check nothing, and call a
-        /// refresh token active: with such an issuer, set it.
+        /// Refuses tokens whose `aud` lacks this client id or project id. If this is not set, only ZITADEL's own check
+        /// applies: ZITADEL answers inactive for a token that is for neither this API nor its project, but it accepts
+        /// every personal access token of the instance for every API. An issuer other than ZITADEL may check nothing
+        /// and may call a refresh token active: set the audience for such an issuer.
         #[must_use]
         pub fn audience(mut self, audience: impl Into<String>) -> Self {
             self.0.audience = Some(audience.into());
@@ -123,9 +124,10 @@ macro_rules! shared_setters {
             self
         }
 
-        /// How many bytes good verdicts may take together: 4 KiB for each that [`cache_capacity`](crate::VerifierBuilder::cache_capacity)
-        /// allows, unless set; at least 16 times [`max_answer_bytes`](Self::max_answer_bytes), so that the verdict
-        /// of the largest answer can be held. Verdicts that are used least make room.
+        /// The most bytes that cached good verdicts take together. The default is 4 KiB for each verdict that
+        /// [`cache_capacity`](crate::VerifierBuilder::cache_capacity) allows. The value must be at least 16 times
+        /// [`max_answer_bytes`](Self::max_answer_bytes), so that the cache can hold the verdict of the largest answer.
+        /// The least used verdicts are removed first.
         #[must_use]
         pub fn cache_bytes(mut self, bytes: usize) -> Self {
             self.0.cache.bytes = Some(bytes);
@@ -170,8 +172,8 @@ impl VerifierBuilder {
 
     /// Signs an assertion of its own, with a `jti`, for each question (RFC 7523 section 3, item 7).
     ///
-    /// For issuers that refuse an assertion which they have seen before. ZITADEL takes one as often as it comes within
-    /// its hour, and one signature an hour is cheaper. Of effect with a key only, not with a secret.
+    /// For issuers that accept each assertion only once. ZITADEL accepts the same assertion repeatedly within one hour,
+    /// and one signature per hour is cheaper. Has an effect only with a key, not with a secret.
     #[must_use]
     pub fn fresh_assertions(mut self) -> Self {
         self.0.is_single_use = true;
@@ -201,8 +203,8 @@ impl VerifierBuilder {
         self
     }
 
-    /// How long a bad verdict is held. 5 s unless set, 10 s at most: ZITADEL says inactive for troubles of its
-    /// own as well.
+    /// How long a bad verdict is held. 5 s unless set, 10 s at most, because ZITADEL also answers inactive when ZITADEL
+    /// itself has a problem.
     #[must_use]
     pub fn negative_cache_ttl(mut self, ttl: Duration) -> Self {
         self.0.cache.negative_ttl = Some(ttl);
@@ -216,12 +218,12 @@ impl VerifierBuilder {
         self
     }
 
-    /// How often the issuer may be asked in the long run about one token because a held verdict does not meet a
-    /// requirement. 1 s unless set.
+    /// The minimum average interval, in the long run, between questions about one token that are caused by a held
+    /// verdict that does not meet a requirement. 1 s unless set.
     ///
-    /// Five questions may follow each other at once, so that a role that was granted a moment ago works on the next
-    /// request also where a denial came just before; ZITADEL itself shows a grant within 50 ms. A caller without the role
-    /// still cannot hammer the issuer.
+    /// Up to five such questions may follow each other at once. So a role that was granted a moment ago works on the
+    /// next request, even directly after a denial; ZITADEL itself shows a grant within 50 ms. A caller without the role
+    /// still cannot flood the issuer with questions.
     #[must_use]
     pub fn denial_refresh_interval(mut self, interval: Duration) -> Self {
         self.0.cache.denial_interval = Some(interval);
@@ -236,18 +238,18 @@ impl VerifierBuilder {
         self
     }
 
-    /// Lets verdicts past their time serve for so much longer while the issuer fails, never past the token's own
-    /// end, and not where a requirement asks for a fresh one. Off unless set, 1 hour at most. A token that was
-    /// revoked shortly before an outage then works for that much longer.
+    /// While the issuer fails, expired verdicts are used for this much longer. A stale verdict is never used after the
+    /// token's own expiry, or for a requirement that asks for a fresh verdict. Off unless set, 1 hour at most. A token
+    /// that was revoked shortly before an outage then works for that much longer.
     #[must_use]
     pub fn serve_stale_on_error(mut self, longest: Duration) -> Self {
         self.0.cache.stale_for = (!longest.is_zero()).then_some(longest);
         self
     }
 
-    /// Reads JWTs with the issuer's published keys instead of asking about them; opaque tokens are still asked
-    /// about. **Revocation, deactivation and changes of roles are not seen** until a JWT expires, but for
-    /// requirements with [`fresh_within`](crate::Requirement::fresh_within) and with
+    /// Verifies JWTs locally with the issuer's published keys instead of asking the issuer; the issuer is still asked
+    /// about opaque tokens. **Revocation, deactivation and changes of roles are not seen** until a JWT expires, except
+    /// for requirements with [`fresh_within`](crate::Requirement::fresh_within) and with
     /// [`confirm_local_verdicts_within`](Self::confirm_local_verdicts_within).
     ///
     /// Roles are taken from the claim of `project` only, and the token must be for that project unless
@@ -262,9 +264,10 @@ impl VerifierBuilder {
         self
     }
 
-    /// With local verification: the issuer is asked about each JWT in the background as well, and at the latest
-    /// after this time a request waits for its word. A JWT that was revoked before it was first seen then works
-    /// for at most this long; from the issuer's first word on it is held and asked about like an opaque token.
+    /// With local verification: the issuer is also asked about each JWT in the background. If the issuer has not
+    /// answered after this time, the next request waits for the answer. A JWT that was revoked before it was first seen
+    /// therefore works for at most this long. After the issuer's first answer, the JWT is cached and asked about like
+    /// an opaque token.
     #[must_use]
     pub fn confirm_local_verdicts_within(mut self, within: Duration) -> Self {
         self.0.confirm_within = Some(within);

@@ -128,8 +128,8 @@ impl Caller {
         Ok(Self::new(&self.judge, self.token.clone(), self.key, active, began.instant, now))
     }
 
-    /// Ready when the caller does not meet a requirement any more: the token has expired, or its verdict has lapsed or was
-    /// evicted and the newest one does not suffice. For what outlives a request, such as a stream.
+    /// Completes when the caller no longer meets the requirement: the token has expired, or the verdict has expired or
+    /// was evicted and the newest verdict is not enough. For work that outlives a request, such as a stream.
     ///
     /// Looks at the verdict `every` so often (10 ms at least), and when the token expires; a verdict that is held costs
     /// no question. The error is the answer for the caller: 401 or 403, or 503 where no verdict could be had in time.

@@ -1,4 +1,4 @@
-//! Who, for whom, until when, with which roles (RFC 7519 section 4, RFC 7662 section 2.2).
+//! The claims of a token: subject, audience, expiry and roles (RFC 7519 section 4, RFC 7662 section 2.2).
 
 mod members;
 pub(crate) mod pool;
@@ -42,7 +42,7 @@ const NOT_BEFORE_LEEWAY: i64 = 60;
 #[derive(Clone, PartialEq, Eq)]
 #[repr(C)] // what is read at each request stands together, at the beginning
 pub struct Claims {
-    /// `exp` in Unix seconds; the end of time where the token says nothing of an end.
+    /// `exp` in Unix seconds; `i64::MAX` if the token has no `exp`.
     end: i64,
     roles: RoleGrants,
     /// Inside the claims and not behind a pointer: handlers ask for it.
@@ -61,7 +61,7 @@ pub struct Claims {
     phone_number_verified: bool,
     methods: Vec<String>,
     groups: Vec<String>,
-    /// `cnf` is there (RFC 7800): whoever presents the token must prove more than that.
+    /// `cnf` is present (RFC 7800): the caller must prove possession of a key as well.
     is_bound: bool,
     has_end: bool,
 }
@@ -121,7 +121,7 @@ impl Claims {
     ) -> Result<Self, Broken> {
         let mut claims = Self::read(members)?;
         claims.roles = claims.project_roles(project).cloned().unwrap_or_default();
-        // ZITADEL puts no scope into a JWT; one that is there was set by an action, and is not its word.
+        // ZITADEL puts no `scope` into a JWT. If one is present, a ZITADEL action has set it, so it is ignored.
         claims.scope = None;
         claims.document = document.into();
         Ok(claims)
@@ -163,8 +163,8 @@ impl Claims {
         })
     }
 
-    /// Checks that are ours, on top of the issuer's word: `iss`, the audience where one is configured, and that the
-    /// token is good for whoever bears it.
+    /// Our own checks in addition to the issuer's verdict: `iss`, the audience if one is configured, and that the token
+    /// is a bearer token.
     pub(crate) fn check_origin(&self, issuer: &Issuer, audience: Option<&str>) -> Result<(), InvalidToken> {
         if self.issuer.as_deref().is_some_and(|found| !issuer.is_named_by(found)) {
             return Err(InvalidToken::OtherIssuer);
@@ -190,7 +190,8 @@ impl Claims {
         Ok(())
     }
 
-    /// Whether `exp` has come. What began once does not begin again: `nbf` is checked when a verdict is made.
+    /// Whether `exp` has passed. `nbf` is only checked when the verdict is created, because once `nbf` has passed, it
+    /// stays in the past.
     pub(crate) fn has_expired(&self, now: Now) -> bool {
         // The clock is read only where there is an end.
         self.end != i64::MAX && self.end <= now.wall()
@@ -202,13 +203,13 @@ impl Claims {
         self.has_end.then(|| Duration::from_secs(left(self.end)))
     }
 
-    /// `exp` in Unix seconds; the end of time where the token says nothing of an end.
+    /// `exp` in Unix seconds; `i64::MAX` if the token has no `exp`.
     pub(crate) fn end(&self) -> i64 {
         self.end
     }
 
-    /// Whether the user belongs to an organization, or has a role that it granted. A user whose organization is not
-    /// known may belong to any.
+    /// Whether the user belongs to the organization or has a role that it granted. True as well if the user's
+    /// organization is not known.
     pub(crate) fn may_be_of_organization(&self, id: &str) -> bool {
         self.organization_id().is_none_or(|own| own == id)
             || self.roles.is_from(id)

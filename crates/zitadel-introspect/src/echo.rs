@@ -1,5 +1,5 @@
-//! Values of settings in messages: shown where they help, never where they could be a secret that was put there by
-//! mistake. For programs that take settings of their own beside those of this crate.
+//! Shows values of settings in messages, but not if the value could be a secret that was entered by mistake. Also for
+//! programs that have settings of their own beside those of this crate.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ const LONGEST_NAME: usize = 255;
 /// Extensions are short; the last part of a JWT is not.
 const LONGEST_EXTENSION: usize = 8;
 
-/// A value in quotes; words that stand for it, if it looks like a key, holds user information, a control character, or more
-/// bytes than a domain name.
+/// The value in quotes. A placeholder text instead if the value looks like a key, or contains user information, a
+/// control character, or more bytes than a domain name.
 ///
 /// ```
 /// use zitadel_introspect::echo;

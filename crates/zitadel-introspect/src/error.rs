@@ -1,4 +1,4 @@
-//! Every refusal leaves by this door: status, challenge and body are decided here, for all adapters.
+//! Every refusal is created here: this module decides status, challenge and body for all adapters.
 
 pub(crate) mod causes;
 pub(crate) mod config;
@@ -52,9 +52,9 @@ impl AuthError {
         Self { reason: Reason::Miswired(remedy), presentation: None }
     }
 
-    /// For adapters that deny by default: nobody has said what callers must have, or that nothing is needed.
-    /// `remedy` goes to the log, loudly and as it is: it must hold nothing of a caller that could forge a line. Leave it
-    /// out where it was said before.
+    /// For adapters that deny by default: the route has no requirement and is not declared public. `remedy` is logged
+    /// unchanged at error level, so it must not contain caller input that could forge a log line. Pass `remedy` only
+    /// the first time.
     #[must_use]
     pub fn nothing_required(remedy: Option<&str>) -> Self {
         if let Some(remedy) = remedy {

@@ -28,7 +28,7 @@ pub(crate) struct LocalJwts {
     project: ProjectId,
     audience: Option<String>,
     pub(crate) keys: Keys,
-    /// That tokens come which cannot be read here was logged.
+    /// Whether the error about JWTs with an unsupported algorithm was logged already.
     told: AtomicBool,
 }
 
@@ -37,7 +37,7 @@ pub(crate) enum Reading {
     /// Signature, issuer, audience and times are right.
     Valid(Box<Claims>),
     Refused(InvalidToken),
-    /// The issuer may have signed it, with a key or an algorithm that is not known here: it can tell.
+    /// The key or the algorithm is not known here. The issuer may have signed the JWT, so the issuer must be asked.
     Unreadable(InvalidToken),
 }
 
@@ -74,7 +74,7 @@ impl LocalJwts {
         Ok(self.read_by(&found, &header, jwt, now))
     }
 
-    /// As [`read`](Self::read), by the keys that are known already; `None` where they do not tell.
+    /// As [`read`](Self::read), but only with keys that were fetched already; `None` if they are not enough to decide.
     pub(crate) fn read_by_known(&self, jwt: &Jwt<'_>, now: Now) -> Option<Reading> {
         let header = jwt.header().ok()?;
         let found = self.keys.known(header.key_id.as_ref()?)?;
@@ -93,7 +93,8 @@ impl LocalJwts {
                 return Reading::Unreadable(InvalidToken::UnsupportedAlgorithm);
             }
             if by.is_none() {
-                // The keys of that id can all be read. An issuer that signs otherwise all the same may be asked.
+                // All keys with that id are readable and none uses this algorithm. The issuer may still use it, so it
+                // may be asked.
                 return Reading::Unreadable(InvalidToken::BadSignature);
             }
         }
@@ -173,7 +174,7 @@ impl<'a> Jwt<'a> {
         let malformed = |Broken(_)| InvalidToken::Malformed;
         let members = Members::read(&self.header).ok_or(InvalidToken::Malformed)?;
         let text = |name| members.checked::<String>(name).map_err(malformed);
-        // No extension is understood, so whatever `crit` names is not (RFC 7515 section 4.1.11).
+        // We understand no extension, so we must refuse every token with `crit` (RFC 7515 section 4.1.11).
         if members.names("crit") {
             return Err(InvalidToken::Malformed);
         }

@@ -1,4 +1,4 @@
-//! May they do this? What a route asks of its caller.
+//! What a route requires of its caller, and the check of a caller against it.
 
 use std::time::Duration;
 
@@ -104,8 +104,8 @@ impl Requirement {
         if named { self } else { self.and(Self::organization(id)) }
     }
 
-    /// Looks for the roles named so far in the claim of one project instead of our own.
-    /// Where no role was named, nobody can meet it.
+    /// Looks for the roles named so far in the claim of the given project instead of our own project. If no role was
+    /// named, the requirement is never met.
     #[must_use]
     pub fn in_project(mut self, project: impl Into<ProjectId>) -> Self {
         let id = project.into();

@@ -9,9 +9,9 @@ pub(crate) const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// What the caller presents: an opaque token, a JWT or a personal access token.
 ///
-/// Always a well-formed `b64token` of RFC 6750 of at most 16 KiB; compared whole and exactly. Cheap to clone. Never
-/// printed. Not wiped from memory: the same bytes stand in buffers of the server, of TLS and of the HTTP client, which
-/// nobody wipes.
+/// Always a well-formed `b64token` of RFC 6750 of at most 16 KiB; all bytes are compared exactly. Cheap to clone. Never
+/// printed. Not wiped from memory, because the buffers of the server, of TLS and of the HTTP client contain the same
+/// bytes and are not wiped either.
 #[derive(Clone)]
 pub struct AccessToken(Arc<[u8]>);
 
@@ -53,7 +53,7 @@ impl AccessToken {
         &self.0
     }
 
-    /// A token that no issuer ever gave out, to ask about when only the asking matters.
+    /// A token that no issuer ever issued, for a question that only tests the issuer.
     pub(crate) fn never_issued() -> Self {
         let (left, right) = (crate::random::u64(), crate::random::u64());
         Self(format!("check-{left:016x}{right:016x}").as_bytes().into())

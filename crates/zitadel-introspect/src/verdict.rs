@@ -40,7 +40,7 @@ pub(crate) type Outcome = Result<Verdict, IssuerError>;
 #[derive(Debug)]
 #[repr(C)] // fields that are read at each request stand together, at the beginning
 pub(crate) struct Active {
-    /// When the question was sent to which this is the answer; for a JWT that was verified locally, when that was.
+    /// When the question for this answer was sent to the issuer; for a local verdict, when the JWT was verified.
     pub(crate) asked_at: Instant,
     /// Verified locally: this says nothing about revocation.
     pub(crate) is_local: bool,
@@ -48,7 +48,7 @@ pub(crate) struct Active {
     pub(crate) is_jwt: bool,
     is_renewing: AtomicBool,
     pub(crate) claims: Claims,
-    /// The instant up to which questions because of a denial are paid for.
+    /// The denial questions asked so far use up the allowance until this instant.
     denials_paid_until: Mutex<Option<Instant>>,
 }
 
@@ -103,8 +103,8 @@ impl Active {
         !self.is_local && self.asked_at >= instant
     }
 
-    /// Whether the issuer may be asked because of a denial: five times in quick succession, and once in each interval in
-    /// the long run. Each question pays for an interval; four may be paid ahead.
+    /// Whether the issuer may be asked because of a denial: at most five times in quick succession, and on average once
+    /// in each interval. Each question uses up one interval; up to four intervals may be used in advance.
     pub(crate) fn claim_denial_question(&self, interval: Duration, now: Instant) -> bool {
         let mut paid_until = self.denials_paid_until.lock().unwrap_or_else(PoisonError::into_inner);
         let from = paid_until.map_or(now, |until| until.max(now));

@@ -51,8 +51,9 @@ impl Verifier {
         self.verify(token, requirement).await
     }
 
-    /// The caller, where a verdict that is held lets them in. `None` where anything must be awaited or the caller may be
-    /// refused: then [`authorize`](Self::authorize) decides. For adapters, which so need no future on the usual way.
+    /// The caller, if a held verdict lets them in without waiting. `None` if the verifier must wait for an answer or
+    /// may refuse the caller: then call [`authorize`](Self::authorize). For adapters, which then need no future for a
+    /// cache hit.
     #[must_use]
     pub fn authorize_held<'h>(
         &self,
@@ -130,9 +131,9 @@ impl Verifier {
         }
     }
 
-    /// Reads the key file again, and takes up its key once the issuer has accepted it; until then, and where anything is
-    /// wrong with it, the previous key stays in use. What the verifier does by itself within seconds after the file
-    /// has changed; call it where an operator asks for it, as by SIGHUP.
+    /// Reads the key file again, and uses its key once the issuer has accepted it. The previous key stays in use until
+    /// then, and also if anything is wrong with the new key. The verifier does this by itself within seconds after the
+    /// file has changed; call this function when an operator requests it, for example by SIGHUP.
     ///
     /// # Errors
     ///
@@ -199,8 +200,8 @@ impl Verifier {
         self.0.engine().map(|engine| engine.stats()).unwrap_or_default()
     }
 
-    /// Forgets the verdict on one token: who asks from now on does not get it. A question that is in flight is
-    /// still shared by those who wait; its answer is not kept.
+    /// Evicts the verdict on one token: callers who ask from now on do not get it. Callers who already wait for a
+    /// question in flight still get its answer, but the answer is not kept.
     ///
     /// Text that is no token forgets nothing.
     pub fn evict_token(&self, token: &str) {

@@ -120,7 +120,7 @@ pub(crate) enum NumericDate {
     Fraction(f64),
 }
 
-/// A number that is no time: taken as "for ever" it would let somebody in.
+/// A number that is not a valid time. If it were read as "no expiry", an expired token could pass.
 #[derive(Debug)]
 pub(crate) struct OutOfRange;
 
@@ -139,7 +139,7 @@ impl NumericDate {
         (-BEYOND..BEYOND).contains(&seconds).then_some(Some(Self::Fraction(seconds))).ok_or(OutOfRange)
     }
 
-    /// For an end: no fraction of a second is given away.
+    /// For an end: rounded down, so the token is not valid for longer than it says.
     pub(crate) fn floor(&self) -> i64 {
         self.rounded(f64::floor)
     }

@@ -32,7 +32,7 @@ pub enum IssuerError {
     /// No answer within the total time-out, a place in the queue included.
     #[error("the issuer did not answer in time")]
     TimedOut,
-    /// The issuer asks for patience (429).
+    /// The issuer asks us to wait (429).
     #[error("the issuer is throttling us")]
     Throttled {
         /// What its `Retry-After` asked for.
@@ -69,7 +69,8 @@ pub enum IssuerError {
         host: String,
         /// Another address was asked: that of `connect_to`.
         is_elsewhere: bool,
-        /// ZITADEL itself says so. Else something answers there that may be a proxy before a ZITADEL that still starts.
+        /// Whether ZITADEL itself gave this answer. If not, the answer may come from a proxy in front of a ZITADEL that
+        /// is still starting.
         is_said: bool,
     },
     /// An answer larger than [`VerifierBuilder::max_answer_bytes`](crate::VerifierBuilder::max_answer_bytes) allows.
@@ -98,7 +99,8 @@ pub enum IssuerError {
         /// The document's.
         found: String,
     },
-    /// The issuer calls a token active that never was: whatever answers there is no authorization server.
+    /// The issuer calls a token active that was never issued: the server at this address is not an authorization
+    /// server.
     #[error("the issuer calls a token active that never was; configure the address of a ZITADEL instance")]
     AlwaysActive,
     /// Too many questions are waiting already.

@@ -53,10 +53,10 @@ pub enum Reason {
     /// The method has no rule. Methods without a rule are denied.
     #[error("no requirement is set")]
     NothingRequired,
-    /// No verdict could be had: nothing is said about the token.
+    /// No verdict could be obtained, so nothing is known about the token.
     #[error("no verdict from the issuer")]
     Unavailable(#[source] IssuerError),
-    /// The libraries are wired wrongly; the text is for the log and says what to do.
+    /// The adapter is set up wrongly. The text is for the log and says what to do.
     #[error("internal server error")]
     Miswired(&'static str),
 }
@@ -80,7 +80,8 @@ pub enum InvalidToken {
     /// `aud` lacks the configured audience.
     #[error("for another audience")]
     OtherAudience,
-    /// Bound to a key (`cnf`, RFC 7800), or of a `token_type` other than `Bearer`: bearing it proves nothing.
+    /// Bound to a key (`cnf`, RFC 7800), or of a `token_type` other than `Bearer`: possession of the token alone proves
+    /// nothing.
     #[error("not a bearer token")]
     NotABearerToken,
     /// The issuer does not introspect tokens of this kind (`unsupported_token_type`, RFC 7009 section 2.2.1).

@@ -1,8 +1,9 @@
 //! Stops asking an issuer that fails, and notices when it is back.
 //!
-//! Failures of questions about callers' tokens, and demands for patience, raise a suspicion and decide nothing: they may
-//! concern one token alone. A probe with a token of our own confirms the suspicion, and only probes close the breaker again. So no caller
-//! can open it or keep it open. What the time is, the caller of each function says.
+//! Failures of questions about callers' tokens, and answers that ask us to wait (429), only raise a suspicion, because
+//! they may concern one token alone. A probe with a token of our own confirms the suspicion, and only probes close the
+//! breaker again. So no caller can open the breaker or keep it open. Each function gets the current time as an
+//! argument.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -14,7 +15,8 @@ use crate::error::issuer::IssuerError;
 /// So many failures in a row are suspicious.
 const FAILURES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Together with discovery's own far enough below 10 s that the first good answer gets through within them.
+/// This pause and the pause of discovery together stay far enough below 10 s that the first good answer arrives within
+/// 10 s.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// The most that an issuer's `Retry-After` is honoured.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -101,7 +103,8 @@ impl Breaker {
 
     fn record(&self, failure: Option<&IssuerError>, now: Instant) -> Option<Probe> {
         let mut state = self.lock();
-        // Questions sent before the breaker opened, and our own troubles, change nothing.
+        // Ignore results of questions that were sent before the breaker opened and, below, failures of our own (queue
+        // full, lost).
         if state.open.is_some() {
             return None;
         }
@@ -142,7 +145,7 @@ impl State {
 }
 
 impl Admitted<'_> {
-    /// Takes in how the question has ended. A suspicion is looked into by the probe that comes back.
+    /// Records the result of the question. If the result is suspicious, the returned probe must check the issuer.
     pub(crate) fn record(self, failure: Option<&IssuerError>, now: Instant) -> Option<Probe> {
         let took = now.saturating_duration_since(self.at);
         // Time that was spent in our own queue says nothing of the issuer.

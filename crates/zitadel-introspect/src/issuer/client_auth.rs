@@ -112,7 +112,7 @@ impl fmt::Debug for Method {
     }
 }
 
-/// Proves ourselves with each question.
+/// Authenticates us in each question.
 pub(crate) enum Credentials {
     Assertion(Assertions),
     Basic(HeaderValue),

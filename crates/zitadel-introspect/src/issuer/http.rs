@@ -119,8 +119,8 @@ impl HttpClient {
         self.way.elsewhere
     }
 
-    /// Makes an exchange, and a second one on a new connection where the first falls silent, breaks, or ends in an error
-    /// that `again` accepts. The caller's time-out bounds both.
+    /// Makes an exchange. Makes a second one on a new connection if the first gets no answer in time, breaks, or ends
+    /// in an error that `again` accepts. The caller's time-out limits both together.
     pub(crate) async fn exchange<T, F>(
         &self,
         again: fn(&IssuerError) -> bool,
@@ -153,9 +153,9 @@ impl HttpClient {
         }
     }
 
-    /// An attempt beside one that is silent. Of all that fell silent on one pool, the first tries a new pool; the others
-    /// follow when that pool has carried an answer. So an issuer that is only slow is asked once more, not twice for
-    /// each question.
+    /// A second attempt while the first has no answer yet. When several attempts on one pool get no answer, the first
+    /// of them tries a new pool; the others follow when that pool has received an answer. So an issuer that is only
+    /// slow gets one extra request, not one for each question.
     async fn second<T, F>(
         &self,
         silent: u64,
@@ -193,8 +193,8 @@ impl HttpClient {
         answer::read_json(response, media_types, self.max_answer_bytes).await
     }
 
-    /// Where an endpoint of the discovery document is asked: its path where the user said to connect
-    /// elsewhere, else its address, which must be as safe as the issuer's.
+    /// The address of an endpoint from the discovery document. With `connect_to` it is the endpoint's path on that
+    /// origin; otherwise the endpoint's own address, which must be as safe as the issuer's.
     pub(crate) fn endpoint(&self, address: &str) -> Result<Url, IssuerError> {
         let unusable = |problem| Err(IssuerError::Unusable { problem });
         let Ok(mut url) = Url::parse(address) else {

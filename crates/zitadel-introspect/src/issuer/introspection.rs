@@ -59,7 +59,7 @@ impl Introspection {
         deadline: Instant,
         mark: impl Fn(),
     ) -> Result<Answer, IssuerError> {
-        // Before the queue: whoever would be refused behind it need not wait in it.
+        // Check before the queue: a question that the breaker would refuse after the wait need not wait.
         if let Some(error) = self.breaker.refuses(self.now()) {
             return Err(error);
         }
@@ -86,7 +86,7 @@ impl Introspection {
         in_time(deadline, self.exchange(credentials, &token, || ())).await.map(|_| ())
     }
 
-    /// Answers to questions that are sent from now on are proved by these.
+    /// Uses these credentials for all questions from now on.
     pub(crate) fn set_credentials(&self, credentials: Credentials) {
         *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(credentials);
     }

@@ -72,8 +72,8 @@ impl Keys {
         Self(Remembered::new(Fetcher { handle, clock, timeout, fetch: Box::new(fetch) }, renewal))
     }
 
-    /// The keys of that id; fetched if it is unknown, at most once in a cool-down, for all who ask. None if
-    /// the issuer has none, an error if it could not be asked.
+    /// The keys with that id. If the id is unknown, the keys are fetched, at most once in a cool-down for all callers
+    /// together. Empty if the issuer has no such key, an error if the issuer could not be asked.
     pub(crate) async fn get(&self, id: &str) -> Result<Arc<[Key]>, IssuerError> {
         if let Some(keys) = self.known(id) {
             return Ok(keys);

@@ -23,8 +23,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Renewal {
     Never,
-    /// In the background from this age on. A caller who misses something in the document has it fetched at most once in
-    /// `at_most_every`.
+    /// In the background from this age on. If a caller does not find an entry in the document, the document is fetched
+    /// at once, but at most once in `at_most_every`.
     Every {
         age: Duration,
         at_most_every: Duration,

@@ -27,8 +27,8 @@ pub(crate) mod bounded;
 const REFUSED_BYTES: usize = 512;
 /// A user id that is longer is not remembered with a refusal: ZITADEL's have 18 digits.
 const MAX_USER_ID_BYTES: usize = 256;
-/// A verdict stays in memory for so much longer than it may answer. Within this time a token that was active and turns
-/// inactive is known as one that was active, and is asked about once more.
+/// An expired verdict stays in memory for this much longer. If the issuer calls the token inactive within this time,
+/// the issuer is asked once more, because the token is known to have been active.
 const KEPT_BEYOND: Duration = Duration::from_secs(60);
 
 /// How many verdicts are held, and how large they may be together.
@@ -103,8 +103,8 @@ impl Cache {
         self.peek(key).is_some_and(|active| active.claims.check_times(now.wall()).is_ok())
     }
 
-    /// A token that the issuer has called inactive, or whose verdict was evicted, at any time: verifying it locally says
-    /// nothing then.
+    /// Whether the issuer has ever called the token inactive, or its verdict was evicted. Local verification must not
+    /// be used for such a token.
     pub(crate) fn is_distrusted(&self, key: &Key) -> bool {
         self.distrusted.peek(key).is_some()
     }

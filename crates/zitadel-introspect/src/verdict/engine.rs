@@ -67,7 +67,8 @@ pub(crate) struct Refusal {
 }
 
 impl Engine {
-    /// A verdict that is held and meets the requirement: the way of nearly all requests. Otherwise what was found.
+    /// The held verdict if it meets the requirement, which is the case for nearly all requests. Otherwise what is known
+    /// of the token.
     #[inline]
     pub(crate) fn hit(
         self: &Arc<Self>,
@@ -199,8 +200,8 @@ impl Engine {
         }
     }
 
-    /// The newest verdict before a denial: the issuer is asked once more, at most once in the interval, or the question in
-    /// flight is joined. `None` where there is nothing newer than `denied`.
+    /// The newest verdict before a denial. Asks the issuer, as often as the denial interval allows, or joins the
+    /// question in flight. `None` if there is nothing newer than `denied`.
     async fn before_denial(
         self: &Arc<Self>,
         token: &AccessToken,
@@ -239,7 +240,7 @@ impl Engine {
         key: Key,
         not_before: Option<Instant>,
     ) -> Outcome {
-        // A caller who asks after an eviction does not get what was asked for before it.
+        // A caller who asks after an eviction must not get the answer to a question that was sent before the eviction.
         let waiting = match self.in_flight.join(key, not_before.max(self.cache.ledger.last())) {
             Joined::First(waiting, reply) => {
                 match self.arrived_meanwhile(&key).filter(|_| not_before.is_none()) {
@@ -275,7 +276,8 @@ impl Engine {
         let local = self.local.as_ref()?;
         let can_ask = self.source.can_ask();
         let must_confirm = self.settings.lifetimes.confirm_within.is_some();
-        // A JWT that was verified before and must be confirmed: verifying it once more would begin its time anew.
+        // A JWT that was verified locally before must now be confirmed: verifying it again would restart
+        // `confirm_within`.
         let awaits_confirmation = must_confirm && known.active.is_some();
         if awaits_confirmation || (can_ask && self.cache.is_distrusted(&known.key)) {
             return None;

@@ -19,7 +19,7 @@ pub(crate) enum Evict {
 }
 
 impl Evict {
-    /// A claim that the issuer did not tell may be the one that is looked for.
+    /// If the issuer did not send the claim, the verdict may be affected, so it is evicted as well.
     pub(crate) fn may_concern(&self, key: &Key, active: &Active) -> bool {
         let claims = &active.claims;
         match self {

@@ -113,8 +113,8 @@ impl Engine {
         sent_at.get().copied().unwrap_or_else(|| self.clock.now().instant)
     }
 
-    /// A JWT that the issuer calls inactive is not verified locally any more. Keys that must be fetched for this delay no
-    /// answer: until they are there, the refusal itself is held.
+    /// A JWT that the issuer calls inactive is not verified locally any more. If keys must be fetched for this, the
+    /// answer does not wait for them: the cached refusal applies until the keys are there.
     fn distrust(self: &Arc<Self>, token: &AccessToken, key: Key) {
         let (Some(local), Some(jwt)) = (&self.local, Jwt::of(token)) else { return };
         if let Some(reading) = local.read_by_known(&jwt, self.clock.now()) {
@@ -129,7 +129,7 @@ impl Engine {
         });
     }
 
-    /// Only a JWT that would pass is remembered, or made-up ones could push it out.
+    /// Only a JWT that would pass local verification is stored; otherwise made-up JWTs could push it out of the cache.
     fn distrust_read(
         &self,
         key: Key,
@@ -139,7 +139,7 @@ impl Engine {
     ) {
         match reading {
             Ok(Reading::Valid(claims)) => self.cache.distrust(key, claims.end()),
-            // Where the keys cannot be had, only a token that was active is known to be none that was made up.
+            // Without the keys, only a token that was active is known to be genuine.
             Err(_) if was_active => self.cache.distrust(key, jwt.end()),
             _ => {}
         }

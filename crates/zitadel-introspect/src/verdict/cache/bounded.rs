@@ -19,8 +19,8 @@ pub(crate) struct Key(u128);
 /// outside can look for two tokens with one hash, and no hash says anything about its token.
 pub(crate) struct Keyer(SipHasher24);
 
-/// The weight of an entry, in bytes. No entry weighs less than its share where there are as many as there may be: so one
-/// bound holds for the bytes and for the number.
+/// The weight of an entry, in bytes. Each entry weighs at least the total bytes divided by the maximum number of
+/// entries, so one bound limits both the bytes and the number.
 pub(crate) struct Weight<V> {
     least: usize,
     size: fn(&V) -> usize,
@@ -44,8 +44,8 @@ impl Keyer {
 
 /// A map of at most so many entries, so many bytes in all, and so many bytes for the largest entry.
 ///
-/// The crate divides the bytes among shards and takes no entry in that weighs more than 97 % of one: so each shard must
-/// hold the largest entry, and an entry that is alone must not weigh all of it.
+/// The cache crate divides the bytes among shards and refuses an entry that weighs more than 97 % of a shard. So each
+/// shard must be large enough for the largest entry, and a single entry must not weigh the whole shard.
 pub(crate) fn bounded<V: Clone>(
     (capacity, bytes, largest): (usize, usize, usize),
     size: fn(&V) -> usize,
