@@ -83,7 +83,7 @@ impl Arguments {
         if let Some(path) = &self.config {
             let mut of_file = Settings::of_file(path)?;
             if self.settings.key.is_some() || self.settings.key_json.is_some() {
-                // One key, wherever it comes from: the file's is not the other one of two.
+                // There is only one key: a key from a flag or the environment replaces both key settings of the file.
                 (of_file.key, of_file.key_json) = (None, None);
             }
             self.settings = self.settings.or(of_file);

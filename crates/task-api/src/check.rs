@@ -168,7 +168,7 @@ async fn ask_issuer(verifier: &Verifier, client_id: &str, report: &mut Report) {
     }
 }
 
-/// To the second, which is all that `Date` says. `ours` is from the question to the answer.
+/// Compares whole seconds, because `Date` has no fractions. `ours` is the time from sending the request to the answer.
 fn compare_clocks(ours: RangeInclusive<SystemTime>, theirs: SystemTime, report: &mut Report) {
     let (apart, direction) = match (ours.start().duration_since(theirs), theirs.duration_since(*ours.end())) {
         (Ok(ahead), _) => (ahead, "ahead of"),

@@ -47,7 +47,7 @@ const MAX_LIST_BYTES: usize = 4 * 1024 * 1024;
 /// Of one stream, which is one transaction.
 const MAX_STREAM_TASKS: usize = 10_000;
 const MAX_STREAM_BYTES: usize = 1024 * 1024;
-/// Of all that one call sends: the texts of a stream, and for each the few bytes around it.
+/// The body of one call: the texts of a stream, and some bytes of framing for each text.
 const MAX_CALL_BYTES: usize = MAX_STREAM_BYTES + 16 * MAX_STREAM_TASKS;
 /// Of a message to the standard services, which are open to everybody.
 const MAX_STANDARD_BYTES: usize = 4 * 1024;
@@ -161,7 +161,7 @@ impl ExampleService for Tasks {
         if texts.is_empty() {
             return Err(Status::invalid_argument("no task provided"));
         }
-        // Where the client has gone meanwhile, this is as far as it gets.
+        // If the client has disconnected, this future is dropped here, before the tasks are stored.
         tokio::task::yield_now().await;
         let added = u32::try_from(texts.len()).unwrap_or(u32::MAX);
         let new = texts.into_iter().map(|task| tasks::by(&caller, task)).collect();

@@ -21,7 +21,7 @@ use tower::{BoxError, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_s
 
 use crate::{answer::respond, tasks};
 
-/// How often clients are forgotten that have kept quiet.
+/// How often clients without recent requests are removed.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What an operator may set; clones share it.
@@ -34,7 +34,7 @@ pub struct Limits {
     connections_per_client: usize,
 }
 
-/// So many clients are told apart; what more there are share one rate until some are forgotten.
+/// How many clients have their own rate. Further clients share one rate until some clients are removed.
 const MOST_CLIENTS: usize = 50_000;
 
 /// Half of the connections of a port: a proxy before the server is one client, and nobody else takes all of them.

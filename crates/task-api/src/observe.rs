@@ -25,7 +25,7 @@ use crate::methods;
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Gives the request an id (that of a proxy before us, where it has one), and tells of it when it is answered.
+/// Gives the request an id (a proxy's id, if it is valid), and logs and counts the request when it is answered.
 pub(crate) async fn observe(request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(&request);
@@ -75,7 +75,7 @@ pub(crate) fn actor_name(actor: &serde_json::Value) -> String {
     actor.get("sub").and_then(serde_json::Value::as_str).map_or_else(|| "unnamed".to_owned(), str::to_owned)
 }
 
-/// The number of HTTP, or the word of gRPC, which tells by trailers what became of a stream.
+/// The HTTP status, or the gRPC code. The final code of a gRPC stream is in its trailers and not visible here.
 fn status(response: &Response) -> String {
     let media_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if !media_type.starts_with(b"application/grpc") {
@@ -86,7 +86,7 @@ fn status(response: &Response) -> String {
     format!("{code:?}")
 }
 
-/// Only what cannot forge a line, and no novel.
+/// A given id is used only if it cannot forge a log line and has at most 64 bytes; otherwise the id is new.
 fn request_id(request: &Request) -> HeaderValue {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
     let given = request.headers().get(REQUEST_ID);
@@ -102,7 +102,7 @@ fn new_id() -> HeaderValue {
     HeaderValue::try_from(id).expect("hexadecimal digits")
 }
 
-/// Not as the caller spells it: names of a metric are kept for ever.
+/// A fixed set of method names: metrics keep each label value for ever, and callers can send any method.
 fn method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

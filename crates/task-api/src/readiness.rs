@@ -1,4 +1,4 @@
-//! Whether requests are worth sending here: what an orchestrator asks, and no caller.
+//! Readiness for orchestrators: whether this instance can serve requests.
 
 use std::{
     sync::Arc,
@@ -12,7 +12,7 @@ use zitadel_introspect::Verifier;
 
 use crate::store::Store;
 
-/// An answer serves so long: nobody can wear out issuer and database by asking.
+/// How long an answer is cached, so that many requests do not load issuer and database.
 const FRESH: Duration = Duration::from_secs(2);
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -32,7 +32,7 @@ pub(crate) enum Missing {
     Database,
     /// The issuer has given no usable answer lately: tokens that are not known yet answer 503.
     Issuer,
-    /// So many questions failed that the issuer is left alone for a moment.
+    /// The breaker is open: after repeated failures no introspection requests are sent for a moment.
     Breaker,
 }
 

@@ -30,7 +30,7 @@ use crate::{
     tasks,
 };
 
-/// How long a browser need not ask again whether it may ask.
+/// How long a browser may cache the answer to a preflight request.
 const PREFLIGHT_HOLDS: Duration = Duration::from_hours(1);
 
 /// Beyond the limits of its parts: a verdict (5 s), a body (15 s), the store (10 s).
@@ -56,8 +56,8 @@ impl AppState {
     }
 }
 
-/// The whole API. Each guarded route has one guard around all its methods, so that a wrong method is told
-/// to those who may know. What is public is not limited: an orchestrator must not be refused because callers crowd.
+/// The whole API. Each guarded route has one guard around all its methods, so that only authorized callers get 405.
+/// Public routes have no limits: many callers must not make the server refuse an orchestrator.
 pub fn router(state: AppState, limits: &Limits, options: &Options) -> Router {
     let guard = |requirement| RequireAuthorizationLayer::new(state.verifier.clone(), requirement);
     let (any_caller, admin) = (guard(Requirement::any_caller()), guard(tasks::add_requirement(options)));
@@ -74,7 +74,7 @@ pub fn router(state: AppState, limits: &Limits, options: &Options) -> Router {
         .with_state(state)
         .merge(health(readiness))
         .fallback(async || respond(tasks::refusal(StatusCode::NOT_FOUND)));
-    // Before the guards: a browser asks without credentials whether it may ask.
+    // Outside of the guards: a browser's preflight has no credentials.
     let routes = if options.cors_origins.is_empty() { routes } else { routes.layer(cors(options)) };
     routes
         .layer(middleware::from_fn(refuse_unknown_codings))
@@ -100,8 +100,8 @@ fn cors(options: &Options) -> CorsLayer {
         .max_age(PREFLIGHT_HOLDS)
 }
 
-/// hyper takes any list of transfer codings that ends in `chunked`, and decodes that one alone. What another
-/// server on the way makes of such a body is anybody's guess: the connection ends.
+/// hyper accepts any list of transfer codings that ends in `chunked`, and decodes only `chunked`. A proxy may read such
+/// a body differently (request smuggling): refuse the request and close the connection.
 async fn refuse_unknown_codings(request: Request, next: Next) -> Response {
     let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
     let is_known = match (codings.next(), codings.next()) {

@@ -198,7 +198,7 @@ impl Served {
         loop {
             match timeout(END_TIMEOUT, serving.as_mut()).await {
                 Ok(served) => return tell(served),
-                // The head of a request that does not come is not waited for.
+                // Do not wait for a request whose head is incomplete.
                 Err(_) if is_told && self.connection.is_idle() => return,
                 Err(_) => {}
             }
@@ -238,7 +238,7 @@ fn tell(served: hyper::Result<()>) {
     }
 }
 
-/// The calls on one connection: hyper itself waits for ever for the first, and between two.
+/// The calls on one connection. hyper has no timeout for the first call or between two calls.
 #[derive(Debug, Clone)]
 pub(crate) struct Calls(Arc<watch::Sender<Count>>);
 
@@ -288,7 +288,7 @@ impl Drop for Call {
     }
 }
 
-/// A client that went away costs nothing; without file handles it is better to wait a moment.
+/// After an accept error that the client caused, continues at once; after any other (no file handles left), waits 1 s.
 async fn pause(error: &io::Error) {
     let by_client = matches!(
         error.kind(),

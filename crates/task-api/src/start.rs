@@ -137,7 +137,7 @@ fn own_verifier(settings: &Settings) -> Result<Verifier, StartError> {
     Ok(verifier::verifier(settings, verifier::issuer(settings)?, auth?)?)
 }
 
-/// Nobody has asked for the usual address: where it is taken there are no metrics.
+/// If the default address is in use, the server starts without metrics. A configured address in use is an error.
 fn metrics_listener(settings: &Settings) -> Result<Option<TcpListener>, StartError> {
     let (address, is_asked_for) = settings.metrics_address();
     match listen(address, "--metrics-address", "--metrics-address") {
@@ -173,7 +173,8 @@ fn public_address(bound: SocketAddr) -> String {
     }
 }
 
-/// A refusal of our own credentials ends the start; an issuer that cannot be asked does not.
+/// If the issuer refuses our credentials or is the wrong issuer, the start fails. After any other error the server
+/// starts with a warning.
 async fn check(verifier: &Verifier) -> Result<(), StartError> {
     match verifier.check().await {
         Ok(()) => Ok(()),

@@ -115,8 +115,8 @@ pub async fn probe(url: &str, password_file: Option<&Path>) -> Result<String, Op
 const FIRST: usize = 32;
 const MOST: usize = 1024;
 
-/// The tasks behind a position, until there are `tasks` of them or they weigh `bytes` or a little more; and whether
-/// these are all that there are.
+/// Reads the tasks after a position until a limit is reached: `tasks`, or `bytes` (the last page may exceed `bytes`).
+/// The flag is true at the end of the list.
 pub(crate) async fn read(
     store: &dyn Store,
     after: i64,

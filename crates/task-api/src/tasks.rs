@@ -63,7 +63,7 @@ pub fn add_requirement(options: &Options) -> Requirement {
     }
 }
 
-/// `GET /api/healthz`: that the process lives, and nothing of issuer or store.
+/// `GET /api/healthz`: shows that the process lives; does not check issuer or store.
 #[must_use]
 pub fn healthz() -> Response<Body> {
     json(StatusCode::OK, "OK")

@@ -18,7 +18,7 @@ use zitadel_introspect::{AuthError, Caller, RequiredRole, Requirement, Verifier,
 
 use crate::Rejection;
 
-/// Ready where a verdict is held, which needs no box.
+/// `Ready` on a cache hit: a cache hit needs no boxed future.
 type Extraction<T> = Either<Ready<Result<T, Rejection>>, Pin<Box<dyn Future<Output = Result<T, Rejection>>>>>;
 
 /// A caller with a valid token.
@@ -37,7 +37,7 @@ pub struct AuthorizedAs<R>(pub CallerAs<R>);
 ///
 /// `None` only without credentials or with those of another scheme. A token that is malformed, dead or
 /// cannot be verified is refused: it is never mistaken for an anonymous caller. Use this and not
-/// `Option<Authorized>`, which actix-web makes `None` of *every* error.
+/// `Option<Authorized>`: for that type actix-web turns *every* error into `None`.
 #[derive(Debug, Clone)]
 pub struct MaybeAuthorized(pub Option<Caller>);
 
@@ -77,7 +77,7 @@ impl FromRequest for MaybeAuthorized {
     }
 }
 
-/// The caller, where nothing must be awaited.
+/// The caller, if it is known already or its verdict is a cache hit; never waits.
 fn held(request: &HttpRequest) -> Option<Caller> {
     let verifier = request.app_data::<Data<Verifier>>()?;
     known(request, verifier).or_else(|| verifier.authorize_held(fields(request), &Requirement::any_caller()))
@@ -105,7 +105,7 @@ fn verifier(request: &HttpRequest) -> Result<&Verifier, AuthError> {
         .ok_or_else(|| AuthError::miswired("call `App::app_data(web::Data::new(verifier.clone()))`"))
 }
 
-/// The caller whom the middleware has let in, by this very verifier.
+/// The caller that the middleware has verified with the same verifier.
 fn known(request: &HttpRequest, verifier: &Verifier) -> Option<Caller> {
     request.extensions().get::<Caller>().filter(|caller| verifier.has_verified(caller)).cloned()
 }

@@ -7,11 +7,11 @@ use zitadel_introspect::{Caller, Role};
 
 /// Selects a route for callers who have a role, once [`RequireAuthorizationLayer`] has run around it.
 ///
-/// Without that middleware around it no caller is known: the guard then never says yes, and logs an error once.
+/// Without that middleware no caller is known: the guard then never matches, and logs one error.
 ///
-/// It selects and does not protect: where no guard says yes, actix-web answers 405 or 404. Put it on routes
-/// inside the guarded scope, never on the scope itself; leave the last route without a guard and require the
-/// role there through the caller, so that others get their 403.
+/// The guard selects a route and does not protect it: if no guard matches, actix-web answers 405 or 404. Put the guard
+/// on routes inside the guarded scope, never on the scope itself. Leave the last route without a guard and call
+/// `caller.require(…)` there, so that callers without the role get 403.
 ///
 /// ```
 /// use actix_web::web;
@@ -44,7 +44,7 @@ use zitadel_introspect::{Caller, Role};
 pub struct RoleGuard(Role);
 
 impl RoleGuard {
-    /// Says yes to callers with this role, on the API's own project and from any organization.
+    /// Matches callers with this role, on the API's own project and from any organization.
     pub fn new(role: impl Into<Role>) -> Self {
         Self(role.into())
     }

@@ -39,8 +39,8 @@
 //! }
 //! ```
 //!
-//! An extractor behind the middleware takes over its caller: the token is verified once a request. The
-//! middleware is carried by `actix-web-httpauth`; your own routes on its `BearerAuth` keep working beside.
+//! An extractor behind the middleware reuses the middleware's caller: each request verifies its token once. The
+//! middleware uses `actix-web-httpauth`; your own routes with `BearerAuth` continue to work.
 //!
 //! actix-web answers HEAD only where a route is registered for it: register it beside GET.
 //!

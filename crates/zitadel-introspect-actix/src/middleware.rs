@@ -19,10 +19,10 @@ type Authorize = Box<dyn Fn(ServiceRequest, ()) -> Authorization>;
 const NO_REQUIREMENT: &str =
     "the middleware found no requirement in a request: wrap it around a scope whose path has the parameter";
 
-/// Lets only callers through who meet a requirement, and hands them on in the request's extensions.
+/// Lets a request pass only if its caller meets the requirement. Puts the caller into the request's extensions.
 ///
-/// Carried by [`HttpAuthentication`], with an extractor that cannot fail: reading the header, verifying and
-/// the challenge are this library's.
+/// Uses [`HttpAuthentication`] with an extractor that cannot fail. This library reads the header, verifies the token
+/// and sets the challenge.
 pub struct RequireAuthorizationLayer(HttpAuthentication<(), Authorize>);
 
 impl RequireAuthorizationLayer {
@@ -32,8 +32,8 @@ impl RequireAuthorizationLayer {
         Self::from_request(verifier, move |_| Some(requirement.clone()))
     }
 
-    /// Guards a scope by a requirement that comes out of each request. `None` is answered with 500 and a log line: nobody
-    /// gets in where no requirement is known.
+    /// Guards a scope by a requirement that depends on each request. If the function returns `None`, the request is
+    /// denied: the answer is 500, and an error is logged.
     #[must_use]
     pub fn from_request(
         verifier: Verifier,

@@ -7,7 +7,8 @@ use crate::rejection::to_actix;
 
 /// The route `/.well-known/oauth-protected-resource`, public, for GET and HEAD.
 ///
-/// It says what [`VerifierBuilder::resource`](crate::VerifierBuilder::resource) was told. Register it at the root of the app.
+/// It serves the values that were set by [`VerifierBuilder::resource`](crate::VerifierBuilder::resource).
+/// Register it at the root of the app.
 #[must_use]
 pub fn protected_resource_metadata(verifier: &Verifier) -> Resource {
     let metadata = verifier.resource_metadata();

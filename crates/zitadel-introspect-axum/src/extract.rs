@@ -30,8 +30,8 @@ pub struct AuthorizedAs<R>(pub CallerAs<R>);
 
 /// A caller, if the request carries bearer credentials at all.
 ///
-/// `None` only without credentials or with those of another scheme. A token that is malformed, dead or
-/// cannot be verified is refused: it is never mistaken for an anonymous caller.
+/// `None` only if the request has no credentials, or credentials of another scheme. A token that is malformed, inactive
+/// or cannot be verified is refused: such a caller never counts as anonymous.
 #[derive(Debug, Clone)]
 pub struct MaybeAuthorized(pub Option<Caller>);
 
@@ -122,7 +122,7 @@ where
     }
 }
 
-/// The caller whom a layer has let in, by this very verifier.
+/// The caller that a layer has verified with the same verifier.
 fn known(parts: &Parts, verifier: &Verifier) -> Option<Caller> {
     parts.extensions.get::<Caller>().filter(|caller| verifier.has_verified(caller)).cloned()
 }

@@ -15,11 +15,11 @@ use zitadel_introspect_tower::{BoxError, Gate, Guard, GuardLayer};
 
 use crate::Rejection;
 
-/// Lets only callers through who meet a requirement, and hands them on in the request's extensions, as a
-/// [`Caller`](crate::Caller).
+/// Lets a request pass only if its caller meets the requirement. Puts the [`Caller`](crate::Caller) into the request's
+/// extensions.
 ///
-/// Around any service: a router, a `ServeDir`, other layers of tower-http. What a browser asks before it may call
-/// (`CorsLayer`) and what sees each answer (`TraceLayer`) belong outside of it; see the page
+/// Guards any service: a router, a `ServeDir`, other layers of tower-http. Put `CorsLayer` (it answers preflight
+/// requests) and `TraceLayer` (it sees each answer) outside of this layer; see the page
 /// `docs/choosing-an-adapter.md`, "Order of layers".
 #[derive(Debug, Clone)]
 pub struct RequireAuthorizationLayer(GuardLayer<Authorization>);
@@ -49,8 +49,8 @@ impl RequireAuthorizationLayer {
         Self::with(verifier, Wanted::Always(requirement))
     }
 
-    /// Guards a router by a requirement that comes out of each request's head. `None` is answered with 500 and a log line:
-    /// nobody gets in where no requirement is known.
+    /// Guards a router by a requirement that depends on each request's head. If the function returns `None`, the
+    /// request is denied: the answer is 500, and an error is logged.
     #[must_use]
     pub fn from_request(
         verifier: Verifier,

@@ -5,7 +5,8 @@ use zitadel_introspect::Verifier;
 
 /// The route `/.well-known/oauth-protected-resource`, public, for GET and HEAD.
 ///
-/// It says what [`VerifierBuilder::resource`](crate::VerifierBuilder::resource) was told. Merge it at the root of the app.
+/// It serves the values that were set by [`VerifierBuilder::resource`](crate::VerifierBuilder::resource).
+/// Merge it at the root of the app.
 pub fn protected_resource_metadata<S: Clone + Send + Sync + 'static>(verifier: &Verifier) -> Router<S> {
     let metadata = verifier.resource_metadata();
     let path = metadata.path().to_owned();

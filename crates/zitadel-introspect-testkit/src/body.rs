@@ -39,7 +39,7 @@ impl Partial {
             return Poll::Pending;
         }
         if !self.flushed {
-            // The half goes out while this waits: an error at once would take it along.
+            // Return `Pending` once, so that hyper sends the first half: an immediate error would discard it.
             self.flushed = true;
             cx.waker().wake_by_ref();
             return Poll::Pending;

@@ -1,4 +1,4 @@
-//! What a test holds in its hands: the instance, and handles to what is in it. Each handle leads to the others.
+//! The API for tests: the instance, and handles to its projects, users and tokens. Each handle gives access to others.
 
 pub(crate) mod issuer;
 pub(crate) mod project;

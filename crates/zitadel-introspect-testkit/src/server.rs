@@ -189,7 +189,7 @@ fn other_issuer(answer: &Answer, issuer: &str) -> Answer {
     Answer::json(answer.status, &document)
 }
 
-/// Reads a request whole; the answer is ready where host or path are wrong.
+/// Reads a complete request; returns an error answer if host, path or body are wrong.
 async fn read(request: Request<Incoming>, shared: &Shared) -> Result<Question, Answer> {
     let (head, body) = request.into_parts();
     let issuer = shared.issuer_of(&head.headers).ok_or_else(|| unknown_host(&head.headers))?;

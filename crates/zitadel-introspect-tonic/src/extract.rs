@@ -44,7 +44,7 @@ impl Authorized {
 }
 
 impl Authorized {
-    /// As [`Caller::require`], with an error that `?` makes a `Status` of.
+    /// As [`Caller::require`]; `?` converts the error into a `Status`.
     ///
     /// # Errors
     ///
@@ -54,7 +54,7 @@ impl Authorized {
     }
 }
 
-/// Stands for the layer in a test of a handler: the caller, or that there is none.
+/// Replaces the layer in a test of a handler: inserts the caller, or `None` for a call without credentials.
 #[cfg(feature = "test-util")]
 pub fn let_in<T>(request: &mut Request<T>, caller: Option<Caller>) {
     request.extensions_mut().insert(Looked(caller));
@@ -80,7 +80,7 @@ impl MaybeAuthorized {
     ///
     /// # Errors
     ///
-    /// `INTERNAL`, with a log line that says what to do, where nobody has looked for a caller.
+    /// `INTERNAL`, with a log line that says what to do, if no layer guards the method, or the method is public.
     pub fn of<T>(request: &Request<T>) -> Result<Self, Rejection> {
         match request.extensions().get::<Looked>() {
             Some(Looked(caller)) => Ok(Self(caller.clone())),

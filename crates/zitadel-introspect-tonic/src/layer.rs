@@ -15,10 +15,11 @@ use crate::{
     methods::{Methods, MethodsError, Rule},
 };
 
-/// Lets only callers through who meet what their method requires, and hands them on in the request's extensions.
+/// Lets a call pass only if its caller meets the requirement of the method. Puts the caller into the request's
+/// extensions.
 ///
-/// Around a server, one service, or other layers. With grpc-web, a browser's question whether it may call comes without
-/// credentials, and its calls are translated first: `.layer(CorsLayer).layer(GrpcWebLayer).layer(this)`.
+/// Guards a server, one service, or other layers. With grpc-web, a browser's preflight has no credentials, and its
+/// calls must be translated before the guard: `.layer(CorsLayer).layer(GrpcWebLayer).layer(this)`.
 #[derive(Debug, Clone)]
 pub struct RequireAuthorizationLayer(GuardLayer<Authorization>);
 
@@ -89,7 +90,7 @@ impl Gate for Authorization {
     }
 }
 
-/// Only what this guard has found counts, whatever other layers have left.
+/// Replaces callers that other layers have put into the extensions: only the result of this guard counts.
 fn leave(extensions: &mut http::Extensions, looked: Option<Looked>) {
     extensions.remove::<Caller>();
     extensions.remove::<Looked>();

@@ -1,7 +1,7 @@
 //! Trust ZITADEL access tokens in a tonic service.
 //!
-//! One layer guards a whole server. What callers must have is said for each method by its full name, and **a method
-//! that is not named is denied**: one that was added to a service and forgotten here is closed, not open.
+//! One layer guards a whole server. Each method has a requirement, set by the method's full name. **A method without a
+//! requirement is denied**: a new method of a service is denied until you add a requirement.
 //!
 //! ```no_run
 //! use tonic::{Request, Response, Status, transport::Server};
@@ -30,9 +30,8 @@
 //! # }
 //! ```
 //!
-//! Refusals are trailers-only answers with the texts of the other adapters, without prefix: `UNAUTHENTICATED`,
-//! `PERMISSION_DENIED` and `INVALID_ARGUMENT` carry a `google.rpc.ErrorInfo` with a word that stays the same,
-//! `UNAVAILABLE` a `google.rpc.RetryInfo`. The token comes from the `authorization` metadata only.
+//! Refusals are trailers-only answers with the texts of the other adapters, without prefix. Each carries a
+//! `google.rpc.ErrorInfo` with a stable reason, and `UNAVAILABLE` a `google.rpc.RetryInfo` as well. The token comes from the `authorization` metadata only.
 //!
 //! The guard decides when a call begins. A stream may live longer than its caller's token: [`while_authorized`] ends
 //! it.
@@ -41,8 +40,8 @@
 //! others on that server then have no guard.
 //!
 //! Caution, with or without this crate: tonic reports a stream of requests that its client has cancelled as a normal end of
-//! the stream. A change that must happen as a whole needs a last message that says so, or a body that tells the two apart
-//! (as that of this workspace's `task-api`).
+//! the stream. If a stream must be applied completely or not at all, let the client send a final message, or use
+//! a body that distinguishes the two cases (see this workspace's `task-api`).
 
 mod extract;
 mod layer;

@@ -17,7 +17,7 @@ const HEALTH_AND_REFLECTION: [&str; 5] = [
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// So many names of unnamed methods are remembered, so that each is logged once: callers choose them.
+/// How many names of methods without a rule are remembered, to log each name once. Limited: callers choose the names.
 const REMEMBERED: usize = 256;
 const LONGEST_NAME: usize = 200;
 
@@ -43,7 +43,7 @@ pub enum MethodsError {
         /// The name.
         method: String,
     },
-    /// A name that was given twice, so that nobody can tell which of the two requirements counts.
+    /// A name that was given twice: it is not clear which of the two requirements counts.
     #[error("{method} is named twice: name it once")]
     #[non_exhaustive]
     NamedTwice {
@@ -121,8 +121,8 @@ impl Methods {
         self.with(method.into(), Rule::Public)
     }
 
-    /// A method for everybody, which learns of a caller by [`MaybeAuthorized`](crate::MaybeAuthorized). Bad
-    /// credentials are refused.
+    /// A method for everybody. The handler gets the caller, if there is one, by
+    /// [`MaybeAuthorized`](crate::MaybeAuthorized). Invalid credentials are refused.
     #[must_use]
     pub fn optional(self, method: impl Into<String>) -> Self {
         self.with(method.into(), Rule::Optional)
@@ -141,8 +141,9 @@ impl Methods {
     }
 
     /// Checks the names against the definition of the services, as `tonic-prost-build` writes it
-    /// (`file_descriptor_set_path`): a misspelt name would be closed until somebody calls the method, and a method that was
-    /// added there and forgotten here as well. The standard services of health and reflection may be missing there.
+    /// (`file_descriptor_set_path`). Without this check, a method with a misspelt name or without a rule is denied, and
+    /// the log shows it only when a client calls the method. The definition may lack the standard services of health
+    /// and reflection.
     ///
     /// ```ignore
     /// let methods = Methods::new()

@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use zitadel_introspect::AuthError;
 
-/// Whose words the reasons are (`google.rpc.ErrorInfo`).
+/// The domain of the reasons (`google.rpc.ErrorInfo`).
 const DOMAIN: &str = "zitadel-introspect";
 
 /// An [`AuthError`] as a status. Handlers that call `caller.require(…)` return it by `.map_err(Rejection)?`.

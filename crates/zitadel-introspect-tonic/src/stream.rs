@@ -1,4 +1,4 @@
-//! Streams that outlive their beginning.
+//! Streams that may live longer than their caller's token.
 
 use std::{
     fmt,
@@ -20,12 +20,12 @@ pub struct WhileAuthorized<S> {
     end: BoxFuture<'static, AuthError>,
 }
 
-/// Ends a stream, of answers or of requests, when its caller meets a requirement no longer: with `UNAUTHENTICATED` when
+/// Ends a stream of answers or of requests when its caller no longer meets the requirement: with `UNAUTHENTICATED` when
 /// the token expires, or its verdict lapses or is evicted and the issuer says no; with `PERMISSION_DENIED` when the
 /// newest verdict does not suffice; with `UNAVAILABLE` when the verdict cannot be renewed.
 ///
-/// Looks at the verdict `every` so often (10 ms at least), and when the token expires. A verdict that is held costs no question; one
-/// that has lapsed costs one, which all streams of the token share.
+/// Checks the verdict once in each interval `every` (10 ms at least), and when the token expires. A cache hit needs no
+/// introspection request. An expired verdict needs one, and all streams of the token share it.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -62,7 +62,7 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         let Some(stream) = &mut this.stream else { return Poll::Ready(None) };
-        // First the caller: an item that is ready must not pass a token that is dead.
+        // Check the caller first: do not deliver a ready item after the token has become invalid.
         if let Poll::Ready(error) = this.end.as_mut().poll(cx) {
             this.stream = None;
             return Poll::Ready(Some(Err(Rejection(error).into())));

@@ -28,11 +28,11 @@ pub trait Gate: Send + Sync + 'static {
     /// The body of all answers.
     type Body;
 
-    /// Lets a request in without waiting, where that can be decided at once; may leave something in its extensions.
-    /// `false` says nothing about the request: [`authorize`](Self::authorize) decides.
+    /// Returns `true` if the request may pass without waiting; may add values to the request's extensions.
+    /// `false` is not a refusal: [`authorize`](Self::authorize) then decides.
     fn authorize_now<B>(&self, request: &mut Request<B>) -> bool;
 
-    /// Lets a request in, or has the answer that refuses it.
+    /// Lets a request pass, or returns the answer that refuses it.
     fn authorize(&self, head: &mut Parts) -> impl Future<Output = Result<(), Response<Self::Body>>> + Send;
 
     /// Makes the body of the guarded service's answer the common one.

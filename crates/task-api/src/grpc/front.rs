@@ -63,7 +63,7 @@ pub(super) async fn receive(request: Request, next: Next) -> Response {
     })
 }
 
-/// Another method than POST changes nothing and is told nothing; nor does another protocol.
+/// The refusal of a request that is not a gRPC call: a method other than POST, too many fields, or another media type.
 fn no_call(request: &Request) -> Option<Response> {
     if request.method() != Method::POST {
         let mut refused = respond(tasks::refusal(StatusCode::METHOD_NOT_ALLOWED));
@@ -79,7 +79,8 @@ fn no_call(request: &Request) -> Option<Response> {
     (!is_grpc).then(|| respond(tasks::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE)))
 }
 
-/// A length that is announced need not be waited for. No call sends more: not a message, and not a stream.
+/// Whether `Content-Length` exceeds the limit of a call, so that the body need not be read first. The limit is the size
+/// of the largest stream; a single message is smaller.
 fn is_announced_too_long(headers: &HeaderMap) -> bool {
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     length.is_some_and(|length| length.parse().is_ok_and(|length: usize| length > MAX_CALL_BYTES))
@@ -101,7 +102,7 @@ fn deadline(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// A limit answers in HTTP, and tonic tells of its own troubles: both in fixed sentences of ours.
+/// Converts HTTP refusals by the limits, and errors that tonic itself made, to gRPC statuses with fixed texts.
 fn in_words_of_grpc(response: Response, is_ours: bool) -> Response {
     let headers = response.headers();
     if headers
@@ -132,7 +133,7 @@ fn come_back(code: Code, message: &str) -> Response {
     Status::with_error_details(code, message, details).into_http()
 }
 
-/// The body of a call. hyper and tonic take one that was cut for one that has ended: this one does not.
+/// The body of a call. hyper and tonic treat a body that was cut off as a complete body; this type returns an error.
 struct Whole {
     inner: Body,
     late: Pin<Box<Sleep>>,
@@ -153,7 +154,7 @@ impl http_body::Body for Whole {
         Poll::Ready(match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
             Some(Ok(frame)) => Some(Ok(frame)),
             None if self.inner.is_end_stream() => None,
-            // tonic would take the error of a cancelled stream for its end as well.
+            // tonic would also treat the error of a cancelled stream as a normal end.
             None | Some(Err(_)) => Some(cut()),
         })
     }

@@ -47,8 +47,8 @@ const PARAMETERS: [&str; 11] = [
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Under which instances take turns: "tasks", in ASCII.
 const ORDER: i64 = 0x0074_6173_6b73;
-/// An instance that is cut off from the server must not keep the others from their turn, and a server that is set
-/// to acknowledge before it has flushed would break the promise.
+/// Timeouts: an instance that loses its connection to the server must not block the writes of the other instances.
+/// `DURABLE`: a server that acknowledges before it flushes would break the promise that a 200 means "on disk".
 const SESSION: [(&str, &str); 3] =
     [("lock_timeout", "5s"), ("statement_timeout", "6s"), ("idle_in_transaction_session_timeout", "10s")];
 const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
@@ -60,8 +60,8 @@ pub(super) struct Postgres {
     tables: Tables,
 }
 
-/// Whether the tables are up to date. A task of its own sees to it: no caller who goes away leaves a migration, and
-/// the lock that it holds, half-way.
+/// Whether the tables are up to date. A separate task runs the migrations, so that a caller who disconnects cannot stop
+/// a migration half-way while it holds the lock.
 #[derive(Clone)]
 struct Tables(Arc<watch::Sender<Result<(), StoreError>>>);
 
@@ -94,7 +94,7 @@ impl Postgres {
 }
 
 impl Tables {
-    /// Why there are none, where there are none.
+    /// The reason why the tables are missing, if they are.
     fn check(&self) -> Result<(), StoreError> {
         self.0.borrow().clone()
     }
@@ -225,7 +225,7 @@ impl fmt::Debug for Postgres {
     }
 }
 
-/// Whether there is a server, and it refuses: nothing that time heals.
+/// Whether the error is permanent: the server answers and refuses, so that a retry cannot help.
 fn says_no(error: &sqlx::Error) -> bool {
     if let Some(error) = database_error(error) {
         // Who we are, the database's name, our rights.

@@ -45,14 +45,14 @@ struct File {
     options: SqliteConnectOptions,
 }
 
-/// Which file bears the name. A file that was moved away takes what is written with it.
+/// The identity of the file at the path. If the file is moved, later writes go to the moved file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileId(u64, u64);
 
 struct FileWriter {
     file: Arc<File>,
     connection: Option<(FileId, SqliteConnection)>,
-    /// The log of what was committed, since the first commit of this connection.
+    /// The write-ahead log, as it was at the first commit of this connection.
     log: Option<FileId>,
 }
 
@@ -71,7 +71,7 @@ impl Sqlite {
         Ok(Self { writer, file, readers })
     }
 
-    /// Readers of the file that bears the name now.
+    /// Readers of the file that is at the path now.
     fn readers(&self) -> Result<SqlitePool, StoreError> {
         let id = self.file.id().map_err(|_| StoreError::Moved)?;
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);

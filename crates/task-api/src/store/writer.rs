@@ -1,4 +1,4 @@
-//! Group commit: whatever waits to be kept goes to disk together, by one writer.
+//! Group commit: one writer commits all waiting tasks in one transaction.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ const ADD_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) trait Commit: Send + 'static {
     fn commit(&mut self, tasks: Vec<NewTask>) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The outcome of the last batch is not known: what it was written with is not to be used again.
+    /// Drops the connection after a failed batch: the outcome of that batch may be unknown.
     fn abandon(&mut self);
 
     fn close(self) -> impl Future<Output = ()> + Send;
