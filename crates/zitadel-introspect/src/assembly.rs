@@ -62,8 +62,8 @@ pub(crate) struct IssuerRecipe {
     pub(crate) max_answer_bytes: usize,
 }
 
-/// The engine of this process. A child of `fork` starts anew, since it has neither the parent's thread nor a right to
-/// its connections.
+/// The engine of this process. A child of `fork` makes a new engine, since it does not have the parent's thread and
+/// must not use the parent's connections.
 pub(crate) struct Engines {
     recipe: Recipe,
     engines: PerProcess<Arc<Engine>>,

@@ -24,7 +24,7 @@ use tokio::{
 /// A separate value for each process. No locks: if another thread held a lock at the moment of `fork`, the lock would
 /// stay locked in the child for ever. The parent's value is kept and not changed.
 pub(crate) struct PerProcess<T> {
-    /// Of the process that made the value.
+    /// The guard of the process that made the value.
     guard: Guard,
     value: T,
     next: OnceLock<Box<Self>>,
@@ -67,7 +67,7 @@ pub(crate) fn handle() -> io::Result<Handle> {
         return handles.own(start).cloned();
     }
     let started = start()?;
-    // Two first users may both have started a thread; one of them idles for ever, which costs nothing.
+    // Two first users may both have started a thread; one of the threads idles for ever, which costs nothing.
     HANDLES.get_or_init(|| PerProcess::new(started)).own(start).cloned()
 }
 
@@ -80,11 +80,11 @@ fn start() -> io::Result<Handle> {
     Ok(handle)
 }
 
-/// A timer that ends when nobody waits for it.
+/// A timer that is cancelled when it is dropped.
 pub(crate) struct Timer(JoinHandle<()>);
 
 impl Timer {
-    /// On the library's own thread: the runtime of who waits may have no timer.
+    /// Runs on the library's own thread: the caller's runtime may have no timer.
     pub(crate) fn start(handle: &Handle, time: Duration) -> Self {
         Self(handle.spawn(async move { tokio::time::sleep(time).await }))
     }

@@ -22,7 +22,7 @@ pub struct VerifierBuilder(Settings);
 pub struct JwtVerifierBuilder(Settings);
 
 impl Verifier {
-    /// Begins with what is required: who issues the tokens, and how we prove ourselves to them.
+    /// Starts with the required settings: the issuer of the tokens, and our client authentication.
     #[must_use]
     pub fn builder(issuer: Issuer, client_auth: ClientAuth) -> VerifierBuilder {
         VerifierBuilder(Settings::new(issuer, Some(client_auth)))
@@ -30,10 +30,10 @@ impl Verifier {
 
     /// A verifier that only reads JWTs, with the issuer's published keys, for the API of one project.
     ///
-    /// It needs no credentials and asks nothing about a token, so **it cannot see that a token was revoked, that
-    /// its user was deactivated, or that a role was taken away**, until the token expires (12 hours unless set
-    /// otherwise in ZITADEL). Opaque tokens and personal access tokens are refused. See
-    /// [`VerifierBuilder::verify_jwts_locally_without_revocation`] for both together.
+    /// The verifier needs no credentials and never asks the issuer about a token, so **it cannot see that a token was
+    /// revoked, that its user was deactivated, or that a role was taken away**, until the token expires (12 hours
+    /// unless set otherwise in ZITADEL). Opaque tokens and personal access tokens are refused. See
+    /// [`VerifierBuilder::verify_jwts_locally_without_revocation`] for local verification and questions together.
     #[must_use]
     pub fn jwt_builder_without_revocation(
         issuer: Issuer,
@@ -48,8 +48,8 @@ impl Verifier {
 /// The setters that both builders have.
 macro_rules! shared_setters {
     () => {
-        /// Reaches the issuer by another origin than its public one, such as `http://zitadel:8080` inside a
-        /// compose network.
+        /// Reaches the issuer by another origin than its public origin, such as `http://zitadel:8080` inside a compose
+        /// network.
         ///
         /// Discovery and all endpoints are asked there, with ZITADEL's instance-host and public-host headers
         /// naming the issuer; the issuer check and the assertion's audience keep the public origin. Plain http
@@ -60,23 +60,24 @@ macro_rules! shared_setters {
             self
         }
 
-        /// Allows plain http towards hosts that are not loopback. Tokens then travel in the clear: only for
-        /// networks that you trust whole. Logs a warning when the verifier is built.
+        /// Allows plain http towards hosts that are not loopback. Tokens then travel unencrypted: only for networks
+        /// that you trust completely. Logs a warning when the verifier is built.
         #[must_use]
         pub fn dangerous_allow_http(mut self) -> Self {
             self.0.allow_http = true;
             self
         }
 
-        /// The longest a caller waits for a verdict in all: a place in the queue, one retry and the last byte
-        /// included. 5 s unless set, 10 s at most.
+        /// The longest time that a caller waits for a verdict, including the queue, one retry and the last byte of the
+        /// answer. 5 s unless set, 10 s at most.
         #[must_use]
         pub fn timeout(mut self, timeout: Duration) -> Self {
             self.0.timeout = timeout;
             self
         }
 
-        /// The longest one connection to the issuer may take. 2 s unless set, or the whole time-out if that is less.
+        /// The longest time to open one connection to the issuer. 2 s unless set, or the whole time-out if that is
+        /// less.
         #[must_use]
         pub fn connect_timeout(mut self, timeout: Duration) -> Self {
             self.0.connect_timeout = Some(timeout);
@@ -102,8 +103,8 @@ macro_rules! shared_setters {
             self
         }
 
-        /// An HTTP proxy for the way to the issuer, such as `http://proxy.example:3128`. Proxies of the
-        /// environment are not used; loopback addresses are never asked through a proxy.
+        /// An HTTP proxy for requests to the issuer, such as `http://proxy.example:3128`. Proxy environment variables
+        /// are ignored; loopback addresses are never asked through a proxy.
         #[must_use]
         pub fn proxy(mut self, proxy: impl Into<String>) -> Self {
             self.0.proxy = Some(proxy.into());
@@ -134,14 +135,14 @@ macro_rules! shared_setters {
             self
         }
 
-        /// Holds no verdicts: each request asks the issuer, or joins a question about its token that is under way.
+        /// Holds no verdicts: each request asks the issuer, or joins a question about its token that is in flight.
         #[must_use]
         pub fn cache_off(mut self) -> Self {
             self.0.cache.is_off = true;
             self
         }
 
-        /// A clock that a test moves, for the ends of tokens, the age of verdicts and every pause.
+        /// A clock that a test moves, for the expiry of tokens, the age of verdicts and every pause.
         #[cfg(feature = "test-util")]
         #[must_use]
         pub fn clock(mut self, clock: &crate::TestClock) -> Self {
@@ -151,8 +152,8 @@ macro_rules! shared_setters {
 
         presentation_setters!(0.presentation);
 
-        /// Checks all that is local and makes the verifier. No network call: the issuer is asked on first use,
-        /// or by [`Verifier::check`].
+        /// Checks the settings and makes the verifier. Makes no network call: the issuer is asked on first use, or by
+        /// [`Verifier::check`].
         ///
         /// # Errors
         ///
@@ -170,7 +171,7 @@ impl JwtVerifierBuilder {
 impl VerifierBuilder {
     shared_setters!();
 
-    /// Signs an assertion of its own, with a `jti`, for each question (RFC 7523 section 3, item 7).
+    /// Signs a new assertion, with a `jti`, for each question (RFC 7523 section 3, item 7).
     ///
     /// For issuers that accept each assertion only once. ZITADEL accepts the same assertion repeatedly within one hour,
     /// and one signature per hour is cheaper. Has an effect only with a key, not with a secret.
@@ -230,7 +231,7 @@ impl VerifierBuilder {
         self
     }
 
-    /// Renews verdicts that are in use this long before they lapse, so that no request waits; 16 at once. Off
+    /// Renews verdicts that are in use this long before they lapse, so that no request waits; at most 16 at once. Off
     /// unless set.
     #[must_use]
     pub fn refresh_ahead(mut self, before_the_end: Duration) -> Self {

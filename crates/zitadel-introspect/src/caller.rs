@@ -37,7 +37,7 @@ pub struct Caller {
     active: Arc<Active>,
     key: Key,
     obtained_at: Instant,
-    /// The issuer was asked for this request, or while it was under way.
+    /// The issuer was asked during this request.
     is_fresh: bool,
     token: AccessToken,
     judge: Arc<Judge>,
@@ -64,14 +64,14 @@ impl Caller {
         &self.active.claims
     }
 
-    /// `sub`: the user's id, or the service user's. ZITADEL names one with each token; empty for an issuer that names
-    /// none.
+    /// `sub`: the id of the user or service user. ZITADEL sends it with each token; empty if another issuer does not
+    /// send it.
     #[must_use]
     pub fn user_id(&self) -> &str {
         self.claims().subject().unwrap_or_default()
     }
 
-    /// How old the verdict is: since its question was sent to the issuer.
+    /// The age of the verdict: the time since its question was sent to the issuer.
     #[must_use]
     pub fn verdict_age(&self) -> Duration {
         self.active.age(self.judge.clock.now().instant)
@@ -83,10 +83,10 @@ impl Caller {
         &self.token
     }
 
-    /// Checks the caller against one more requirement, such as one built from the request's path.
+    /// Checks the caller against one more requirement, such as a requirement that is built from the request's path.
     ///
-    /// Before a verdict that was held already refuses, the issuer is asked once more: a role that was granted a
-    /// moment ago counts. The result is the caller as the newest verdict describes them: go on with that one.
+    /// If a held verdict does not meet the requirement, the issuer is asked once more before the refusal: a role that
+    /// was granted a moment ago counts. The returned caller has the newest claims: use this caller from then on.
     ///
     /// ```
     /// # use zitadel_introspect::{AuthError, Caller, Requirement};
@@ -109,7 +109,7 @@ impl Caller {
         if serves && requirement.is_met(&self.active.claims) {
             return Ok(self.clone());
         }
-        // In a box, and with its timer, only where something may have to be awaited.
+        // This future is boxed and has a timer: it is made only if something may have to be awaited.
         Box::pin(self.meet(requirement, asker.obtained, now)).await
     }
 
@@ -131,8 +131,8 @@ impl Caller {
     /// Completes when the caller no longer meets the requirement: the token has expired, or the verdict has expired or
     /// was evicted and the newest verdict is not enough. For work that outlives a request, such as a stream.
     ///
-    /// Looks at the verdict `every` so often (10 ms at least), and when the token expires; a verdict that is held costs
-    /// no question. The error is the answer for the caller: 401 or 403, or 503 where no verdict could be had in time.
+    /// Checks the verdict at the interval `every` (10 ms at least), and when the token expires; a held verdict costs no
+    /// question. The error is the response for the caller: 401 or 403, or 503 if there was no verdict in time.
     pub async fn until_unauthorized(&self, requirement: &Requirement, every: Duration) -> AuthError {
         let handle = match self.judge.engine_or_refuse() {
             Ok(engine) => engine.handle.clone(),
@@ -142,7 +142,7 @@ impl Caller {
         let mut caller = self.clone();
         loop {
             Timer::start(&handle, caller.time_left().map_or(every, |left| left.min(every))).await;
-            // A renewal that hangs does not prolong a token.
+            // A renewal that hangs must not extend the time of an expired token.
             let end = caller.time_left().filter(|left| !left.is_zero());
             let end = end.map(|left| Timer::start(&handle, left));
             match caller.require_before(requirement, end).await {
@@ -153,7 +153,7 @@ impl Caller {
         }
     }
 
-    /// `None` where the end comes first.
+    /// `None` if the token expires first.
     async fn require_before(
         &self,
         requirement: &Requirement,
@@ -180,7 +180,8 @@ impl Caller {
     }
 }
 
-/// A caller with a role, which stands in the type. For adapters, whose `AuthorizedAs` wraps it; derefs to the [`Caller`].
+/// A caller with the role that the type parameter names. For adapters, whose `AuthorizedAs` wraps this type; derefs to
+/// the [`Caller`].
 pub struct CallerAs<R> {
     caller: Caller,
     role: PhantomData<fn() -> R>,
@@ -199,7 +200,7 @@ impl<R: RequiredRole> CallerAs<R> {
 }
 
 impl<R> CallerAs<R> {
-    /// The caller, to keep.
+    /// Returns the caller itself.
     pub fn into_caller(self) -> Caller {
         self.caller
     }

@@ -35,17 +35,17 @@ const METADATA: &str = "urn:zitadel:iam:user:metadata";
 /// How far `nbf` may lie ahead, in seconds.
 const NOT_BEFORE_LEEWAY: i64 = 60;
 
-/// What the issuer says of a live token and its subject.
+/// What the issuer says of an active token and its subject.
 ///
 /// Typed where ZITADEL defines a claim; every other claim is reachable by [`Claims::get`] and
 /// [`Claims::deserialize`]. A claim of an unexpected type reads as absent.
 #[derive(Clone, PartialEq, Eq)]
-#[repr(C)] // what is read at each request stands together, at the beginning
+#[repr(C)] // fields that are read at each request stand together, at the beginning
 pub struct Claims {
     /// `exp` in Unix seconds; `i64::MAX` if the token has no `exp`.
     end: i64,
     roles: RoleGrants,
-    /// Inside the claims and not behind a pointer: handlers ask for it.
+    /// Stored inline and not behind a pointer: handlers read it.
     subject: Option<UserId>,
     document: Box<str>,
     issuer: Option<String>,
@@ -66,7 +66,7 @@ pub struct Claims {
     has_end: bool,
 }
 
-/// The claims that are a text and nothing else.
+/// The claims that are plain text.
 const TEXTS: [&str; 19] = [
     "client_id",
     "token_type",
@@ -92,8 +92,7 @@ const TEXTS: [&str; 19] = [
 const TIMES: [&str; 2] = ["auth_time", "updated_at"];
 
 impl Claims {
-    /// Reads an introspection answer: the claims of a live token, or `None` where the issuer says
-    /// inactive.
+    /// Reads an introspection answer: the claims of an active token, or `None` if the issuer says inactive.
     ///
     /// Roles come from the generic claim, which ZITADEL fills with the asking API's own project, or from
     /// the claim of `project` where the configuration names one.
@@ -193,11 +192,11 @@ impl Claims {
     /// Whether `exp` has passed. `nbf` is only checked when the verdict is created, because once `nbf` has passed, it
     /// stays in the past.
     pub(crate) fn has_expired(&self, now: Now) -> bool {
-        // The clock is read only where there is an end.
+        // The clock is read only if the token has an end.
         self.end != i64::MAX && self.end <= now.wall()
     }
 
-    /// How long the token lives on; `None` where it says nothing of an end.
+    /// The time until the token expires; `None` if the token has no `exp`.
     pub(crate) fn time_left(&self, now: Now) -> Option<Duration> {
         let left = |end: i64| u64::try_from(end.saturating_sub(now.wall())).unwrap_or_default();
         self.has_end.then(|| Duration::from_secs(left(self.end)))
@@ -226,7 +225,8 @@ impl Claims {
         self.roles.contains(role) || self.project_roles(project).is_some_and(|roles| roles.contains(role))
     }
 
-    /// The claims take at most so many times the bytes of their document. The worst are metadata with short names.
+    /// The claims take at most this many times the bytes of their document. The worst case is metadata with short
+    /// names.
     pub(crate) const LARGEST_GROWTH: usize = 16;
 
     /// The bytes that the claims take in memory, or a little more.
@@ -273,7 +273,7 @@ impl Claims {
         self.scopes().any(|found| found == scope)
     }
 
-    /// `scope`, taken apart at its spaces.
+    /// `scope`, split at its spaces.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.scope.iter().flat_map(|scope| scope.split(' ')).filter(|scope| !scope.is_empty())
     }
@@ -314,8 +314,8 @@ impl Claims {
         self.text("jti")
     }
 
-    /// `client_id`: who the token was issued to. For a service user's client credentials its user name;
-    /// absent for a personal access token.
+    /// `client_id`: the client of the token. With client credentials, the user name of the service user; absent for a
+    /// personal access token.
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
         self.text("client_id")
@@ -477,7 +477,7 @@ impl Claims {
         self.roles.contains_in(role, organization)
     }
 
-    /// Roles on a project by its id, where the token speaks of it.
+    /// Roles on a project by its id; `None` if the token names no roles on this project.
     #[must_use]
     pub fn project_roles(&self, project: &ProjectId) -> Option<&RoleGrants> {
         let at = self.project_roles.binary_search_by(|(own, _)| own.cmp(project)).ok()?;
@@ -496,7 +496,7 @@ impl Claims {
         self.metadata.get(key).and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// Any claim as JSON. Of a name that comes twice, the last one; `None` beyond 127 levels of nesting.
+    /// Any claim as JSON. If a name comes twice, the last value; `None` beyond 127 levels of nesting.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<serde_json::Value> {
         let members = Members::read(&self.document)?;
@@ -508,7 +508,7 @@ impl Claims {
     ///
     /// # Errors
     ///
-    /// What `serde_json` says where the claims do not fit the type.
+    /// The error of `serde_json` if the claims do not fit the type.
     pub fn deserialize<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
         serde_json::from_str(&self.document)
     }
@@ -534,7 +534,8 @@ impl fmt::Debug for Claims {
     }
 }
 
-/// Each project's claim; one that says the same as the generic one shares its block.
+/// The role claim of each project. A claim with the same roles as the generic claim shares the block of the generic
+/// claim.
 fn project_roles(
     members: &Members<'_>,
     generic: &RoleGrants,
@@ -563,14 +564,14 @@ fn metadata(raw: &RawValue) -> Result<BTreeMap<String, Vec<u8>>, Broken> {
     Ok(entries.iter().flat_map(Members::iter).filter_map(decode).collect())
 }
 
-/// ZITADEL writes the URL alphabet without padding; the standard one and padding are taken as well.
+/// ZITADEL writes the URL alphabet without padding; the standard alphabet and padding are accepted as well.
 fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let decode = |alphabet| GeneralPurpose::new(alphabet, lenient).decode(text).ok();
     decode(&alphabet::URL_SAFE).or_else(|| decode(&alphabet::STANDARD))
 }
 
-/// Times beyond what the platform can hold become the farthest that surely fits: the year 9999.
+/// A time that is too late for the platform becomes the year 9999, which always fits.
 fn system_time(seconds: i64) -> SystemTime {
     const YEAR_9999: u64 = 253_402_300_799;
     let distance = Duration::from_secs(seconds.unsigned_abs());

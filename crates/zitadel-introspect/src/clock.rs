@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Both kinds of time: ends of tokens are told by the wall clock, ages of verdicts by one that is never set.
+/// Two kinds of time: the expiry of tokens uses the wall clock, the age of verdicts uses the monotonic clock.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Clock {
     ahead_millis: Option<Arc<AtomicI64>>,
 }
 
-/// One reading of the clock that is never set; the wall clock is read when it is needed, which costs as much.
+/// One reading of the monotonic clock. The wall clock is read only when it is needed, since that costs as much again.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Now {
     pub(crate) instant: Instant,
@@ -60,8 +60,8 @@ fn unix_seconds(time: SystemTime) -> i64 {
     }
 }
 
-/// A clock that a test moves; [`VerifierBuilder::clock`](crate::VerifierBuilder::clock) gives it to a verifier. It goes on by itself as
-/// well. Clones are one clock.
+/// A clock that a test moves; [`VerifierBuilder::clock`](crate::VerifierBuilder::clock) gives it to a verifier. The
+/// clock also runs by itself. Clones share one clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -82,12 +82,12 @@ impl TestClock {
         Self::default()
     }
 
-    /// Moves the clock on.
+    /// Moves the clock forward.
     pub fn advance(&self, time: Duration) {
         self.0.fetch_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
     }
 
-    /// Sets the clock so many milliseconds ahead of the machine's, or behind it.
+    /// Sets the clock `millis` milliseconds ahead of the machine's clock; behind it if `millis` is negative.
     pub fn set_ahead_millis(&self, millis: i64) {
         self.0.store(millis, Ordering::SeqCst);
     }

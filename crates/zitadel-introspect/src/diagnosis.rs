@@ -12,10 +12,10 @@ use crate::{
     token::{AccessToken, MAX_TOKEN_BYTES},
 };
 
-/// A sign in the **unverified** text of a token of why its issuer calls it inactive.
+/// A possible reason, from the **unverified** text of a token, why its issuer calls the token inactive.
 ///
-/// For the person who runs a check; nothing here lets anybody in. Its text begins with "it" and stands for the token.
-/// From [`Verifier::suspect`](crate::Verifier::suspect).
+/// For the person who runs a check; never for a decision. Each message begins with "it", which means the token. From
+/// [`Verifier::suspect`](crate::Verifier::suspect).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Suspicion {
@@ -24,7 +24,7 @@ pub enum Suspicion {
         "it is no token: a token has no white space and no characters beyond those of RFC 6750 section 2.1"
     )]
     Malformed,
-    /// More bytes than any token has.
+    /// More bytes than a token may have.
     #[error("it is longer than {MAX_TOKEN_BYTES} bytes, and longer tokens are refused")]
     TooLong,
     /// No JWT, so that nothing can be read.
@@ -68,7 +68,7 @@ pub enum Suspicion {
         /// The client id of the API.
         client_id: String,
     },
-    /// Nothing is amiss in its text.
+    /// The text shows no problem.
     #[error(
         "it looks right: it was revoked, its user was deactivated, or it is not what the issuer has signed"
     )]
@@ -76,7 +76,7 @@ pub enum Suspicion {
 }
 
 impl Suspicion {
-    /// All that is suspicious about a token; at least one.
+    /// All suspicions about a token; at least one.
     pub(crate) fn of(token: &str, issuer: &Issuer, client_id: &str, now: Now) -> Vec<Self> {
         let token = match token.parse::<AccessToken>() {
             Ok(token) => token,

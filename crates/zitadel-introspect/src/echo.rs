@@ -28,8 +28,8 @@ pub fn value(text: &str) -> String {
     if is_harmless { format!("{text:?}") } else { "the value (not shown: it may hold a secret)".to_owned() }
 }
 
-/// A path in quotes, if it is that of a file or folder that is there, or of a file name with an extension in a folder that
-/// is there. `None` for anything else: it could be a secret that was given in place of a path.
+/// A path in quotes, if the file or folder exists, or if the path is a file name with an extension in a folder that
+/// exists. `None` for anything else: the text could be a secret that was given in place of a path.
 #[must_use]
 pub fn path(path: &Path) -> Option<String> {
     let text = path.display().to_string();

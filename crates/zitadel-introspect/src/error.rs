@@ -17,8 +17,8 @@ pub use self::reason::{InvalidToken, Reason};
 
 /// A refused request: the reason, and the whole answer.
 ///
-/// [`AuthError::reason`] tells errors apart; [`AuthError::to_response`] is the whole answer. Its texts
-/// are fixed sentences: nothing of the issuer's, and never the token.
+/// [`AuthError::reason`] distinguishes errors; [`AuthError::to_response`] is the complete response. The texts are fixed
+/// sentences: they contain no text of the issuer, and never the token.
 #[derive(Debug, Clone)]
 pub struct AuthError {
     reason: Reason,
@@ -115,7 +115,7 @@ impl AuthError {
         }
     }
 
-    /// The whole answer: status, challenge and body. Adapters carry it, they decide nothing.
+    /// The complete response: status, challenge and body. Adapters only forward it.
     #[must_use]
     pub fn to_response(&self) -> Response<String> {
         let plain = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -138,7 +138,7 @@ impl AuthError {
         response
     }
 
-    /// When to come back, where no verdict could be had: whole seconds, 1 to 10.
+    /// When to try again, if there was no verdict: whole seconds, 1 to 10.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match &self.reason {
@@ -147,15 +147,15 @@ impl AuthError {
         }
     }
 
-    /// The number of the status that says the same in gRPC: `UNAUTHENTICATED` (16), `PERMISSION_DENIED` (7),
-    /// `INVALID_ARGUMENT` (3), `UNAVAILABLE` (14) or `INTERNAL` (13). Its message is the text without prefix, which is
-    /// how an error is displayed.
+    /// The number of the matching gRPC status: `UNAUTHENTICATED` (16), `PERMISSION_DENIED` (7), `INVALID_ARGUMENT` (3),
+    /// `UNAVAILABLE` (14) or `INTERNAL` (13). The gRPC message is the text without prefix, which is also the `Display`
+    /// text of the error.
     #[must_use]
     pub fn grpc_code(&self) -> i32 {
         self.reason.row().grpc
     }
 
-    /// A word for programs that stays the same, in the form of `google.rpc.ErrorInfo`: `INVALID_TOKEN`.
+    /// A stable name of the reason for programs, in the form of `google.rpc.ErrorInfo`, such as `INVALID_TOKEN`.
     #[must_use]
     pub fn reason_word(&self) -> &'static str {
         match &self.reason {

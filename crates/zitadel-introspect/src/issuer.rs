@@ -1,4 +1,4 @@
-//! The way to the issuer: its name, its metadata and keys, and questions about tokens.
+//! Communication with the issuer: its name, its metadata and keys, and questions about tokens.
 
 mod answer;
 pub(crate) mod breaker;

@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// A question ends by its own deadline. A request waits for so much longer, so that the question's error is told.
+/// A question ends by its own deadline. A request waits this much longer, so that it reports the question's own error.
 const GRACE: Duration = Duration::from_millis(20);
 
 pub(crate) struct Judge {
@@ -56,7 +56,7 @@ impl Judge {
     ) -> Result<Arc<Active>, AuthError> {
         let engine = self.engine_or_refuse()?;
         let mut decision = pin!(engine.decide(token, known, requirement, began));
-        // A decision that needs no waiting, as on a JWT that is verified locally, needs no timer.
+        // A decision without waiting, as for a locally verified JWT, needs no timer.
         let decided = match poll_fn(|cx| Poll::Ready(decision.as_mut().poll(cx))).await {
             Poll::Ready(decided) => decided,
             Poll::Pending => {

@@ -1,4 +1,4 @@
-//! Reads a JWT access token ourselves (RFC 7519, RFC 8725; ZITADEL's tokens are not those of RFC 9068).
+//! Local verification of JWT access tokens (RFC 7519, RFC 8725; ZITADEL's tokens do not follow RFC 9068).
 //!
 //! Local verification cannot see revocation, deactivation or later role changes.
 
@@ -19,7 +19,7 @@ use crate::{
     token::AccessToken,
 };
 
-/// Claims that only an ID token or a logout token carries: neither opens an API.
+/// Claims that only an ID token or a logout token carries: an API accepts neither.
 const NEVER_IN_ACCESS_TOKENS: [&str; 6] = ["azp", "nonce", "at_hash", "c_hash", "sid", "events"];
 
 /// Verifies JWTs with the issuer's published keys.
@@ -51,7 +51,7 @@ pub(crate) struct Jwt<'a> {
 
 /// The parameters of a header that count. `jku`, `x5u`, `jwk` and `x5c` never do.
 struct Header {
-    /// `None` for one that the issuer may use and this library cannot verify.
+    /// `None` for an algorithm that the issuer may use and this library cannot verify.
     algorithm: Option<Algorithm>,
     key_id: Option<String>,
 }
@@ -61,7 +61,7 @@ impl LocalJwts {
         Self { issuer, project, audience, keys, told: AtomicBool::new(false) }
     }
 
-    /// Checks signature, issuer, audience and times. Fetches the keys where the token names one that is not known.
+    /// Checks signature, issuer, audience and times. Fetches the keys if the token names an unknown key.
     pub(crate) async fn read(&self, jwt: &Jwt<'_>, now: Now) -> Result<Reading, IssuerError> {
         let header = match jwt.header() {
             Ok(header) => header,
@@ -107,7 +107,7 @@ impl LocalJwts {
         }
     }
 
-    /// Says once that tokens are refused which the issuer may have signed.
+    /// Logs once that tokens are refused although the issuer may have signed them.
     pub(crate) fn tell_unreadable(&self, reason: InvalidToken) {
         if reason == InvalidToken::UnsupportedAlgorithm && !self.told.swap(true, Ordering::Relaxed) {
             tracing::error!(
@@ -148,7 +148,7 @@ impl LocalJwts {
 }
 
 impl<'a> Jwt<'a> {
-    /// Takes a token apart; `None` where it cannot be a JWT.
+    /// Splits a token into its parts; `None` if it cannot be a JWT.
     pub(crate) fn of(token: &'a AccessToken) -> Option<Self> {
         let text = std::str::from_utf8(token.as_bytes()).ok()?;
         let (message, signature) = text.rsplit_once('.')?;
@@ -159,12 +159,12 @@ impl<'a> Jwt<'a> {
         Some(Self { message, signature, header: decode(header)?, claims: decode(claims)? })
     }
 
-    /// The claims, as JSON that nobody has verified.
+    /// The claims, as unverified JSON.
     pub(crate) fn claims(&self) -> &str {
         &self.claims
     }
 
-    /// `exp` as the token says it, unverified; the end of time where it says none.
+    /// The token's `exp`, unverified; `i64::MAX` if the token has no `exp`.
     pub(crate) fn end(&self) -> i64 {
         let exp = Members::read(&self.claims).and_then(|members| members.lenient_date("exp").ok().flatten());
         exp.map_or(i64::MAX, |date| date.ceil())
@@ -194,7 +194,7 @@ impl<'a> Jwt<'a> {
     }
 }
 
-/// Whether an issuer signs access tokens by such an algorithm: never with none, and never with a shared secret.
+/// Whether an issuer may sign access tokens by this algorithm: never by `none`, and never with a shared secret.
 fn may_be_the_issuers(algorithm: &str) -> bool {
     let name = algorithm.trim().to_ascii_lowercase();
     !name.is_empty() && name != "none" && !name.starts_with("hs")

@@ -1,8 +1,8 @@
 //! Trust ZITADEL access tokens in any Rust API.
 //!
-//! A [`Verifier`] takes the `Authorization` header of a request and a [`Requirement`], and yields a
-//! [`Caller`] or an [`AuthError`] that is already a whole HTTP answer. Use it through an adapter for your
-//! framework (`zitadel-introspect-axum`); this crate knows none.
+//! A [`Verifier`] takes the `Authorization` header of a request and a [`Requirement`], and returns a [`Caller`], or an
+//! [`AuthError`] that is a complete HTTP response. Use it through an adapter for your framework, such as
+//! `zitadel-introspect-axum`; this crate depends on no web framework.
 //!
 //! ```no_run
 //! use zitadel_introspect::{ClientAuth, Issuer, Requirement, Verifier};
@@ -17,26 +17,26 @@
 //! # }
 //! ```
 //!
-//! # The way of a request
+//! # The path of a request
 //!
 //! | step | where |
 //! |---|---|
 //! | header to [`AccessToken`] (RFC 6750 section 2.1) | `token.rs` |
-//! | entrance, and what comes out | `verifier.rs`, `caller.rs`; both stand on `judge.rs`, which refuses |
-//! | a verdict that is held, in flight, or asked for | `verdict/` |
+//! | entry point, and its result | `verifier.rs`, `caller.rs`; both use `judge.rs`, which makes the refusals |
+//! | the verdict on the token: held, in flight, or asked for | `verdict/` |
 //! | may this verdict answer? | `verdict/freshness.rs` |
 //! | the question to the issuer (RFC 7662), its keys and its metadata | `issuer/` |
-//! | a JWT that is read here (RFC 7519) | `jwt.rs` |
+//! | local verification of a JWT (RFC 7519) | `jwt.rs` |
 //! | [`Claims`] with ZITADEL's roles | `claims/` |
-//! | may they? | `requirement.rs` |
+//! | does the caller meet the requirement? | `requirement.rs` |
 //! | status, challenge and body of every refusal (RFC 6750 section 3) | `error/` |
 //!
-//! Nobody gets in unless the whole chain said yes; an issuer that cannot answer is a 503, never a 401.
+//! A request is allowed only if all steps succeed. If the issuer cannot answer, the response is a 503, never a 401.
 //!
-//! Verdicts are held for 60 s unless set otherwise ([`VerifierBuilder::cache_ttl`]): a revoked token works for at
-//! most that long. Before a held verdict refuses for want of a role, the issuer is asked once more.
+//! Verdicts are held in a cache for 60 s unless set otherwise ([`VerifierBuilder::cache_ttl`]): a revoked token works
+//! for at most this time. If a held verdict lacks a role, the issuer is asked once more before the request is refused.
 
-// The floors of the house, from the ground up: a module imports from floors below its own, or from its own folder.
+// The layers ("floors") of this crate, lowest first: a module imports from lower floors, or from its own folder.
 // `.ci/floors` reads this list.
 //
 // floor: names clock random echo crypto background stats

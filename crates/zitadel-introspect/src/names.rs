@@ -1,4 +1,4 @@
-//! Names and ids, each a type of its own: none can stand in the place of another.
+//! Names and ids, each with its own type, so that they cannot be confused.
 
 use std::{convert::Infallible, fmt, str::FromStr};
 
@@ -85,8 +85,8 @@ macro_rules! name {
 }
 
 name! {
-    /// A role's key on a project, case-sensitive and exact. Your own enum of roles becomes one by
-    /// `impl From<MyRole> for Role`.
+    /// A role's key on a project, case-sensitive and exact. `impl From<MyRole> for Role` converts your own enum of
+    /// roles.
     Role
 }
 name! {
@@ -106,6 +106,6 @@ name! {
     UserId
 }
 name! {
-    /// The id of a token: `jti`, or the id of an OIDC session, which is its part before `-at_`.
+    /// The id of a token: `jti`, or the id of an OIDC session, which is the part of `jti` before `-at_`.
     TokenId
 }

@@ -60,8 +60,8 @@ macro_rules! presentation_setters {
             self
         }
 
-        /// The API's own public address and the scopes that it knows, for [RFC 9728]: an adapter's ready-made
-        /// route then describes the API, and each challenge says where. Never taken from a request.
+        /// The API's own public address and the scopes that it knows, for [RFC 9728]: an adapter's ready-made route
+        /// then describes the API, and each challenge names the address of this route. Never taken from a request.
         ///
         /// [RFC 9728]: https://www.rfc-editor.org/rfc/rfc9728
         #[must_use]
@@ -75,7 +75,7 @@ macro_rules! presentation_setters {
             self
         }
 
-        /// Renders the bodies of errors in a form of your own; status and headers stay.
+        /// Renders the bodies of errors in a form of your own; status and headers stay the same.
         ///
         /// ```
         /// # use zitadel_introspect::{TestCaller, TestTokens};

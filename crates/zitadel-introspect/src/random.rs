@@ -1,4 +1,4 @@
-//! Numbers that need to differ, not to be secret.
+//! Random numbers that must differ, but need not be secret.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 

@@ -10,9 +10,9 @@ use crate::{
 
 /// What a route asks of its caller: roles, scopes, an organization, and combinations of these.
 ///
-/// A role is one on the API's own project, granted by any organization, unless
-/// [`in_organization`](Self::in_organization) or [`in_project`](Self::in_project) says otherwise. Names
-/// are case-sensitive and compared whole.
+/// A role is a role on the API's own project, granted by any organization, unless
+/// [`in_organization`](Self::in_organization) or [`in_project`](Self::in_project) says otherwise. Names are
+/// case-sensitive and compared whole.
 ///
 /// ```
 /// use zitadel_introspect::Requirement;
@@ -39,7 +39,7 @@ enum Rule {
     Any(Vec<Rule>),
 }
 
-/// A role in the type of an extractor: implement it for a marker type of your own.
+/// The role of a typed extractor: implement this trait for a marker type of your own.
 ///
 /// ```
 /// use zitadel_introspect::RequiredRole;
@@ -83,8 +83,8 @@ impl Requirement {
         Self::new(Rule::Scope(scope.into()))
     }
 
-    /// A caller whose own organization (ZITADEL: resource owner) is this one. The token must have been
-    /// asked for with the scope `urn:zitadel:iam:user:resourceowner`; personal access tokens carry it.
+    /// A caller who belongs to this organization (ZITADEL: resource owner). The client must have asked for the scope
+    /// `urn:zitadel:iam:user:resourceowner`; personal access tokens carry this scope.
     pub fn organization(organization: impl Into<OrganizationId>) -> Self {
         Self::new(Rule::Organization(organization.into()))
     }

@@ -51,7 +51,7 @@ impl ProtectedResource {
         Ok(Self { origin, path: url.path().trim_end_matches('/').to_owned(), resource, scopes })
     }
 
-    /// Where the description is: the well-known path stands between host and path (RFC 9728 section 3.1).
+    /// The address of the description: the well-known path stands between host and path (RFC 9728 section 3.1).
     pub(crate) fn address(&self) -> String {
         format!("{}{WELL_KNOWN}{}", self.origin, self.path)
     }

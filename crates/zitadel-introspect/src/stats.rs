@@ -1,4 +1,4 @@
-//! Seen from outside: what the verifier has done so far.
+//! Counters and metrics of a verifier.
 
 use std::{
     collections::HashMap,
@@ -10,24 +10,24 @@ use std::{
 
 use metrics::{Counter as Published, Histogram, Unit};
 
-/// A snapshot of a verifier's counters, from [`Verifier::stats`](crate::Verifier::stats). All count from the
-/// verifier's start, but for those that say otherwise.
+/// A snapshot of a verifier's counters, from [`Verifier::stats`](crate::Verifier::stats). All count from the verifier's
+/// start, unless stated otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Verdicts that were held already and let a caller on.
+    /// Requests that a held verdict allowed.
     pub hits: u64,
-    /// Bad verdicts that were held already.
+    /// Requests that a held bad verdict refused.
     pub negative_hits: u64,
     /// Tokens about which nothing was held.
     pub misses: u64,
-    /// Callers who joined a question that was under way.
+    /// Callers who joined a question in flight.
     pub coalesced: u64,
-    /// Questions because a requirement was not met by a held verdict.
+    /// Questions because a held verdict did not meet a requirement.
     pub refreshes_on_denial: u64,
     /// Questions because a held verdict was too old for the requirement, or was renewed ahead of its end.
     pub renewals: u64,
-    /// Verdicts past their time that served while the issuer failed.
+    /// Lapsed verdicts that still answered while the issuer failed.
     pub stale: u64,
     /// JWTs that were verified locally.
     pub local: u64,
@@ -63,7 +63,7 @@ pub(crate) struct Counters {
     published: Mutex<Stats>,
 }
 
-/// Whose numbers they are: a process may have several verifiers.
+/// The verifier that the numbers belong to: a process may have several verifiers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Labels {
     pub(crate) issuer: String,
@@ -157,8 +157,8 @@ static SUMS: LazyLock<Mutex<HashMap<Labels, [u64; GAUGES.len()]>>> = LazyLock::n
 const SECONDS: &str = "zitadel_introspect_upstream_seconds";
 
 impl Counters {
-    /// Hands what was counted since the last call to whatever recorder the process has installed for the `metrics` facade.
-    /// Verifiers with the same labels add up.
+    /// Publishes the counts since the last call to the recorder that the process has installed for the `metrics`
+    /// facade. The numbers of verifiers with the same labels are added.
     pub(crate) fn publish(&self, now: Stats, labels: &Labels) {
         describe();
         let mut before = self.published.lock().unwrap_or_else(PoisonError::into_inner);

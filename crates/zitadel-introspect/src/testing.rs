@@ -83,7 +83,7 @@ impl TestTokens {
         self
     }
 
-    /// A token about which no verdict can be had: 503.
+    /// A token for which the issuer gives no verdict: 503.
     #[must_use]
     pub fn unavailable(mut self, token: &str) -> Self {
         self.script.set(token, Scripted::Unavailable);
@@ -96,7 +96,7 @@ impl TestTokens {
     ///
     /// # Panics
     ///
-    /// If how errors look is set as no verifier could be built.
+    /// If the realm, the resource or the error body is set to an invalid value.
     #[must_use]
     pub fn verifier(self) -> Verifier {
         let issuer = Issuer::parse("https://issuer.test").expect("an issuer");
@@ -108,7 +108,7 @@ impl TestTokens {
     }
 }
 
-/// As in production, but for the source of verdicts.
+/// As in production, except for the source of verdicts.
 fn recipe(issuer: Issuer, script: Script) -> Recipe {
     const CAPACITY: usize = 1000;
     const LARGEST: usize = 1024 * 1024;
@@ -157,7 +157,7 @@ impl TestCaller {
         }
     }
 
-    /// The caller's own organization, in which [`role`](Self::role) grants, whichever of the two is called first.
+    /// The caller's own organization. [`role`](Self::role) grants roles in it, also if called before this method.
     #[must_use]
     pub fn organization(mut self, id: impl Into<OrganizationId>) -> Self {
         id.into().as_str().clone_into(&mut self.organization);
@@ -192,7 +192,7 @@ impl TestCaller {
         self
     }
 
-    /// By the same reader that reads the issuer's answers.
+    /// Uses the same reader as for the issuer's answers.
     fn into_claims(mut self) -> Claims {
         let mut roles: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
         for (role, organization) in &self.roles {

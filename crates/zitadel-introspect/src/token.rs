@@ -1,10 +1,10 @@
-//! Header bytes in, access token out (RFC 6750 section 2.1, RFC 9110 section 11.1).
+//! From header bytes to an access token (RFC 6750 section 2.1, RFC 9110 section 11.1).
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use crate::error::Reason;
 
-/// The longest token that is taken, in bytes.
+/// The longest token that is accepted, in bytes.
 pub(crate) const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// What the caller presents: an opaque token, a JWT or a personal access token.
@@ -18,8 +18,8 @@ pub struct AccessToken(Arc<[u8]>);
 impl AccessToken {
     /// Takes the token from all `Authorization` fields of a request.
     ///
-    /// The scheme is read in any case, followed by one or more spaces and one `b64token`; white space
-    /// around the field is ignored.
+    /// The scheme is not case-sensitive; one or more spaces and one `b64token` follow; white space around the field is
+    /// ignored.
     pub(crate) fn from_headers<'h>(fields: impl IntoIterator<Item = &'h [u8]>) -> Result<Self, Reason> {
         let mut fields = fields.into_iter();
         let field = fields.next().ok_or(Reason::MissingToken)?;
@@ -60,7 +60,7 @@ impl AccessToken {
     }
 }
 
-/// From its text alone, without a scheme before it.
+/// From the text of the token alone, without the scheme.
 impl FromStr for AccessToken {
     type Err = Reason;
 
@@ -106,7 +106,7 @@ fn is_scheme_byte(byte: u8) -> bool {
 
 fn is_b64token(token: &[u8]) -> bool {
     let end = token.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
-    // Without a branch for each byte: this is read at each request.
+    // Without a branch for each byte: this runs at each request.
     let is_token_byte =
         |byte: u8| byte.is_ascii_alphanumeric() | matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
     end > 0 && token[..end].iter().fold(true, |good, byte| good & is_token_byte(*byte))

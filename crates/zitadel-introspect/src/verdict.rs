@@ -23,7 +23,7 @@ use crate::{
     error::{InvalidToken, issuer::IssuerError},
 };
 
-/// A denied token may have the issuer asked so often in quick succession.
+/// How many questions in quick succession the denials of one token may cause.
 const DENIAL_BURST: u32 = 5;
 
 /// A verdict on a token.
@@ -52,7 +52,7 @@ pub(crate) struct Active {
     denials_paid_until: Mutex<Option<Instant>>,
 }
 
-/// The token is refused. The user is named where the issuer named them.
+/// The token is refused. The user is named if the issuer named the user.
 #[derive(Debug, Clone)]
 pub(crate) struct Refused {
     pub(crate) reason: InvalidToken,
@@ -93,7 +93,7 @@ impl Active {
         Self { asked_at, is_local, is_jwt, is_renewing, claims, denials_paid_until }
     }
 
-    /// How old the verdict is. All rules about age go by this.
+    /// How old the verdict is. All rules about age use this value.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.asked_at)
     }
@@ -115,13 +115,13 @@ impl Active {
         may
     }
 
-    /// A newer verdict on the same token goes on paying where this one stopped.
+    /// Takes over the rate limit of the previous verdict on the same token.
     pub(crate) fn inherit_denials(&self, before: &Self) {
         let paid_until = *before.denials_paid_until.lock().unwrap_or_else(PoisonError::into_inner);
         *self.denials_paid_until.lock().unwrap_or_else(PoisonError::into_inner) = paid_until;
     }
 
-    /// Whether this caller is the one to renew the verdict ahead of its end.
+    /// True for one caller only, who renews the verdict ahead of its end.
     pub(crate) fn claim_renewal(&self) -> bool {
         !self.is_renewing.swap(true, Ordering::Relaxed)
     }

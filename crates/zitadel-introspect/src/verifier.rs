@@ -1,4 +1,4 @@
-//! From the header to the caller: the line that every request passes.
+//! The entry point of every request: from the header to the caller.
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
@@ -16,12 +16,12 @@ use crate::{
     verdict::{Verdict, engine::Engine, evict::Evict},
 };
 
-/// Finds out whose token a request carries, and whether they may pass. Cheap to clone; make one for the
-/// process.
+/// Verifies the token of a request, and checks its caller against a requirement. Cheap to clone; make one verifier for
+/// the process.
 ///
-/// Build it after `fork`, where a server forks (daemons, workers before the first request). A verifier that was built
-/// before works in the child as well: it notices the new process at its next use, and starts there with a thread,
-/// connections and a cache of its own.
+/// If a server forks (daemons, workers before the first request), build the verifier after `fork`. A verifier that was
+/// built before `fork` works in the child as well: at its next use it detects the new process, and starts its own
+/// thread, connections and cache there.
 #[derive(Clone)]
 pub struct Verifier(Arc<Judge>);
 
@@ -30,17 +30,17 @@ impl Verifier {
         Self(Arc::new(judge))
     }
 
-    /// All `Authorization` fields of a request in, a caller who meets the requirement out.
+    /// Takes all `Authorization` fields of a request, and returns a caller who meets the requirement.
     ///
-    /// A verdict that is held answers at once; else the issuer is asked, and callers with the same token share
-    /// one answer. Waits at most [`VerifierBuilder::timeout`](crate::VerifierBuilder::timeout) (5 s unless set). Adapters
-    /// call this; call it yourself where there is none for your framework.
+    /// A held verdict answers at once. Otherwise the issuer is asked, and callers with the same token share one answer.
+    /// Waits at most [`VerifierBuilder::timeout`](crate::VerifierBuilder::timeout) (5 s unless set). Adapters call this
+    /// method; call it yourself if there is no adapter for your framework.
     ///
     /// # Errors
     ///
-    /// [`AuthError`] is the whole answer for the caller: 401 for absent, malformed and dead tokens, 400 for
-    /// two `Authorization` fields, 403 for a requirement that is not met, 503 when no verdict could be had.
-    /// None of them lets anybody in.
+    /// [`AuthError`] is the complete response for the caller: 401 for absent, malformed and invalid tokens, 400 for two
+    /// `Authorization` fields, 403 for a requirement that is not met, 503 if there is no verdict. Each error denies the
+    /// request.
     pub async fn authorize<'h>(
         &self,
         authorization_fields: impl IntoIterator<Item = &'h [u8]>,
@@ -66,8 +66,8 @@ impl Verifier {
         Some(Caller::new(&self.0, token, key, active, now.instant, now.instant))
     }
 
-    /// As [`authorize`](Self::authorize), where credentials are optional: `None` without any, which is no refusal and is
-    /// not logged. Bad credentials are refused all the same.
+    /// As [`authorize`](Self::authorize), for optional credentials: `None` if the request has no bearer credentials;
+    /// this is not a refusal and is not logged. Bad credentials are still refused.
     ///
     /// # Errors
     ///
@@ -84,8 +84,8 @@ impl Verifier {
         }
     }
 
-    /// As [`authorize`](Self::authorize), with the token itself: for a token that came by another way than a header, as in
-    /// a message, a queue or the protocol of a web socket.
+    /// As [`authorize`](Self::authorize), with the token itself: for a token that did not come in a header, but in a
+    /// message, a queue or the protocol of a web socket.
     ///
     /// ```
     /// # use zitadel_introspect::{Caller, Requirement, Verifier};
@@ -107,23 +107,24 @@ impl Verifier {
             }
             Err(known) => {
                 let key = known.key;
-                // In a box: it would make the future of a hit, which is the usual case, large.
+                // Boxed, so that the future of a cache hit, the usual case, stays small.
                 (key, Box::pin(self.0.decide(&token, known, requirement, began)).await?)
             }
         };
         Ok(Caller::new(&self.0, token, key, active, began.instant, self.0.clock.now().instant))
     }
 
-    /// Asks the issuer whether it accepts us: introspects a token that never was.
+    /// Checks that the issuer accepts our credentials: introspects a token that was never issued.
     ///
-    /// For the start of a service, so that a wrong key stops it there. A service whose issuer cannot be
-    /// reached may start all the same: the first good answer heals it.
+    /// For the start of a service, so that a wrong key stops the start. A service may also start while its issuer
+    /// cannot be reached: it works from the first good answer on.
     ///
     /// # Errors
     ///
-    /// [`IssuerError::Refused`] if the issuer refuses our key or secret, [`IssuerError::OtherIssuer`] if the
-    /// discovery document names another issuer, [`IssuerError::NoInstance`] if the host belongs to no ZITADEL instance,
-    /// [`IssuerError::AlwaysActive`] if it says yes to anything, other variants if it cannot be asked.
+    /// [`IssuerError::Refused`] if the issuer refuses our key or secret, [`IssuerError::OtherIssuer`] if the discovery
+    /// document names another issuer, [`IssuerError::NoInstance`] if the host belongs to no ZITADEL instance,
+    /// [`IssuerError::AlwaysActive`] if the issuer calls this token active, other variants if the issuer cannot be
+    /// asked.
     pub async fn check(&self) -> Result<(), IssuerError> {
         match self.0.engine()?.check().await? {
             Some(Verdict::Active(_)) => Err(IssuerError::AlwaysActive),
@@ -153,7 +154,7 @@ impl Verifier {
     /// The time by the issuer's clock, to the second. Client authentication by key and the expiry of tokens depend on two
     /// clocks that agree.
     ///
-    /// `None` where the answer has no `Date` or the verifier asks nobody.
+    /// `None` if the answer has no `Date`, or if the verifier never asks the issuer.
     ///
     /// # Errors
     ///
@@ -164,8 +165,8 @@ impl Verifier {
         handle.spawn(async move { engine.source.time().await }).await.unwrap_or(Err(IssuerError::Lost))
     }
 
-    /// All that is suspicious about the **unverified** text of a token that the issuer calls inactive; at least one
-    /// thing. For the person who looks into it; nothing here lets anybody in.
+    /// Possible reasons, from the **unverified** text of a token, why the issuer calls the token inactive; at least
+    /// one. For the person who looks for the cause; never for a decision.
     #[must_use]
     pub fn suspect(&self, token: &str) -> Vec<Suspicion> {
         let client_id = self.0.engine().map_or("", |engine| &engine.labels.client_id);
@@ -178,15 +179,15 @@ impl Verifier {
         &self.0.issuer
     }
 
-    /// Whether this very verifier, or a clone of it, has verified the caller. Adapters ask before they take over a caller
-    /// that a layer has left in the request.
+    /// Whether this very verifier, or a clone of it, has verified the caller. Adapters check this before they use a
+    /// caller that a layer has put into the request.
     #[must_use]
     pub fn has_verified(&self, caller: &Caller) -> bool {
         caller.belongs_to(&self.0)
     }
 
-    /// How the API describes itself ([RFC 9728]), as [`VerifierBuilder::resource`](crate::VerifierBuilder::resource) was
-    /// told. For adapters, which make a route of it.
+    /// The description of the API ([RFC 9728]), as set by
+    /// [`VerifierBuilder::resource`](crate::VerifierBuilder::resource). For adapters, which serve it on a route.
     ///
     /// [RFC 9728]: https://www.rfc-editor.org/rfc/rfc9728
     #[must_use]
@@ -194,7 +195,7 @@ impl Verifier {
         ResourceMetadata::new(self.0.resource.as_ref(), self.0.issuer.as_str())
     }
 
-    /// What the verifier has done so far. The same numbers go to the `metrics` facade once a second.
+    /// The counters of the verifier. The same numbers go to the `metrics` facade once a second.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.0.engine().map(|engine| engine.stats()).unwrap_or_default()
@@ -203,17 +204,17 @@ impl Verifier {
     /// Evicts the verdict on one token: callers who ask from now on do not get it. Callers who already wait for a
     /// question in flight still get its answer, but the answer is not kept.
     ///
-    /// Text that is no token forgets nothing.
+    /// Text that is not a token has no effect.
     pub fn evict_token(&self, token: &str) {
         if let Ok(token) = token.parse() {
             self.with_engine(|engine| engine.evict_token(&token));
         }
     }
 
-    /// Forgets verdicts by the token's id: `jti`, or the OIDC session, which is its part before `-at_`.
+    /// Forgets verdicts by the token's id: `jti`, or the OIDC session, which is the part of `jti` before `-at_`.
     ///
-    /// Looks at each verdict that is held, as all calls to forget but [`evict_token`](Self::evict_token) do:
-    /// for events, not for requests.
+    /// Looks at each held verdict, as do all `evict_` methods except [`evict_token`](Self::evict_token): for events,
+    /// not for requests.
     pub fn evict_token_id(&self, id: &TokenId) {
         self.evict(&Evict::TokenId(id.clone()));
     }
@@ -223,8 +224,9 @@ impl Verifier {
         self.evict(&Evict::User(id.clone()));
     }
 
-    /// Forgets all verdicts on users of an organization, on users with a role that it granted, and on users whose
-    /// organization is not known: a token names it only with the scope `urn:zitadel:iam:user:resourceowner`.
+    /// Forgets all verdicts on users of an organization, on users with a role that this organization granted, and on
+    /// users whose organization is not known: a token names the organization only with the scope
+    /// `urn:zitadel:iam:user:resourceowner`.
     pub fn evict_organization(&self, id: &OrganizationId) {
         self.evict(&Evict::Organization(id.clone()));
     }

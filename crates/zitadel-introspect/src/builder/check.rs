@@ -95,7 +95,7 @@ impl Settings {
         self.check_cache_wishes()
     }
 
-    /// Each setting of the cache, and whether it was made.
+    /// Each setting of the cache, and whether it was set.
     fn check_cache_wishes(&self) -> Result<(), ConfigError> {
         let cache = &self.cache;
         let settings = [

@@ -18,7 +18,7 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const CACHE_TTL: Duration = Duration::from_secs(60);
 const CACHE_CAPACITY: usize = 50_000;
-/// Twice what a verdict takes as a rule.
+/// Twice the usual size of a verdict.
 const BYTES_PER_VERDICT: usize = 4 * 1024;
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 const NEGATIVE_CAPACITY: usize = 5_000;

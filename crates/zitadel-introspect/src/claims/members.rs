@@ -1,4 +1,4 @@
-//! A JSON object read strictly: no name twice among those that count, no type guessed.
+//! Reads a JSON object strictly: a name that is used must not come twice, and no type is guessed.
 
 use std::{
     borrow::Cow,
@@ -12,25 +12,25 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// Why a document is no statement about a token. The text names a member, never its value.
+/// The document is not usable. The text names the broken member, never its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Broken(pub(crate) &'static str);
 
 /// The members of an object, each as its unread JSON text.
 ///
-/// Borrows the document, so that it takes no more than the names and a pointer a member.
+/// Borrows the document, and takes memory only for the names and one pointer for each member.
 pub(crate) struct Members<'a> {
     by_name: BTreeMap<Cow<'a, str>, &'a RawValue>,
     repeated: BTreeSet<Cow<'a, str>>,
 }
 
 impl<'a> Members<'a> {
-    /// Reads one object and nothing behind it; `None` where the text is anything else.
+    /// Reads exactly one object; `None` for any other text.
     pub(crate) fn read(text: &'a str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
-    /// The same for a nested object whose names all count: `Err` if one comes twice.
+    /// The same for a nested object: `Err` if any name comes twice.
     pub(crate) fn read_unique(raw: &'a RawValue, name: &'static str) -> Result<Option<Self>, Broken> {
         match Self::read(raw.get()) {
             Some(members) if members.repeated.is_empty() => Ok(Some(members)),
@@ -52,25 +52,25 @@ impl<'a> Members<'a> {
         self.by_name.contains_key(name)
     }
 
-    /// A member whose wrong type breaks the document.
+    /// Reads a member. A wrong type makes the document unusable.
     pub(crate) fn checked<T: Deserialize<'a>>(&self, name: &'static str) -> Result<Option<T>, Broken> {
         let read = |raw: &'a RawValue| serde_json::from_str(raw.get()).map_err(|_| Broken(name));
         self.get(name)?.map(read).transpose()
     }
 
-    /// A time whose wrong type breaks the document, as does one out of range.
+    /// Reads a time. A wrong type or a time out of range makes the document unusable.
     pub(crate) fn checked_date(&self, name: &'static str) -> Result<Option<NumericDate>, Broken> {
         let read = |raw: &'a RawValue| NumericDate::read(raw).and_then(|date| date.ok_or(OutOfRange));
         self.get(name)?.map(read).transpose().map_err(|OutOfRange| Broken(name))
     }
 
-    /// A time whose wrong type reads as absent. One out of range breaks the document all the same.
+    /// Reads a time. A wrong type counts as absent; a time out of range makes the document unusable.
     pub(crate) fn lenient_date(&self, name: &'static str) -> Result<Option<NumericDate>, Broken> {
         let date = self.get(name)?.map(NumericDate::read).transpose();
         date.map(Option::flatten).map_err(|OutOfRange| Broken(name))
     }
 
-    /// A member whose wrong type reads as absent.
+    /// Reads a member. A wrong type counts as absent.
     pub(crate) fn lenient<T: Deserialize<'a>>(&self, name: &'static str) -> Result<Option<T>, Broken> {
         Ok(self.get(name)?.and_then(|raw| serde_json::from_str(raw.get()).ok()))
     }
@@ -114,7 +114,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A `NumericDate` of RFC 7519 section 2, within what whole seconds in 64 bits can say.
+/// A `NumericDate` of RFC 7519 section 2, within the range of whole seconds in 64 bits.
 pub(crate) enum NumericDate {
     Whole(i64),
     Fraction(f64),
@@ -144,7 +144,7 @@ impl NumericDate {
         self.rounded(f64::floor)
     }
 
-    /// For a beginning.
+    /// Rounds up, for a beginning.
     pub(crate) fn ceil(&self) -> i64 {
         self.rounded(f64::ceil)
     }
@@ -175,7 +175,7 @@ impl OneOrMany {
     }
 }
 
-/// A Boolean, or the text of one as other issuers write `email_verified`.
+/// A Boolean, or its text: some other issuers write `email_verified` as text.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Flag {

@@ -1,4 +1,4 @@
-//! Callers with the same roles share one block of memory: it stays in the processor's caches, and is held once.
+//! Callers with the same roles share one block of memory: the block stays in the caches of the CPU, and is stored once.
 
 use std::{
     collections::HashSet,
@@ -7,16 +7,16 @@ use std::{
 
 use crate::claims::{Claims, RoleGrants};
 
-/// So many different blocks are remembered. Beyond that the pool begins anew: claims keep the blocks that they have.
+/// The most blocks that the pool remembers. Then the pool is cleared; claims keep their blocks.
 const MOST: usize = 1024;
-/// A block of more bytes is not remembered: so the pool never takes more than 4 MiB.
+/// A larger block is not remembered: so the pool never takes more than 4 MiB.
 const LARGEST_BYTES: usize = 4 * 1024;
 
 #[derive(Default)]
 pub(crate) struct RolePool(Mutex<HashSet<RoleGrants>>);
 
 impl RolePool {
-    /// Lets the claims use blocks that others have already.
+    /// Replaces the blocks of the claims by equal blocks of the pool.
     pub(crate) fn share(&self, claims: &mut Claims) {
         let mut blocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for grants in claims.grants_mut().filter(|grants| grants.size() <= LARGEST_BYTES) {

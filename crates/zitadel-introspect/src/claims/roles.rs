@@ -11,8 +11,8 @@ use crate::names::{OrganizationId, ProjectId, Role};
 pub(crate) const ROLES: &str = "urn:zitadel:iam:org:project:roles";
 
 /// Roles on one project, each with the organizations that granted it.
-// In one block, with short names inside it: a check of a held verdict reads it at each request. Sorted by role.
-// Shared, because an answer says the same roles twice.
+// One block of memory with short names inside it, because each request reads it. Sorted by role. Shared, because an
+// answer contains the same roles twice.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct RoleGrants(Arc<[(Role, Organizations)]>);
 
@@ -64,7 +64,7 @@ impl RoleGrants {
     }
 
     fn organizations(&self, role: &str) -> Option<&Organizations> {
-        // The roles of a caller are few, and stand in one block.
+        // A caller usually has few roles, in one block: a linear search is enough.
         let found = if self.0.len() <= 8 {
             self.0.iter().find(|(own, _)| own.as_str() == role)
         } else {
@@ -74,8 +74,8 @@ impl RoleGrants {
         found.map(|(_, organizations)| organizations)
     }
 
-    /// Reads a role claim. Any other shape grants nothing and costs only that role or organization; a name that comes
-    /// twice breaks the document.
+    /// Reads a role claim. A role or organization of any other shape is skipped; a name that comes twice makes the
+    /// document unusable.
     pub(crate) fn read(claim: &RawValue) -> Result<Self, Broken> {
         let mut grants = Vec::new();
         let Some(roles) = Members::read_unique(claim, ROLES)? else {

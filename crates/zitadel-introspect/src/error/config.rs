@@ -27,7 +27,7 @@ pub enum ConfigError {
     #[error("key{}: {problem}; {remedy}", name(path.as_deref()))]
     #[non_exhaustive]
     Key {
-        /// The file, where the key came from one.
+        /// The file, if the key came from a file.
         path: Option<PathBuf>,
         /// What is wrong with it. Never key material.
         problem: String,
@@ -57,7 +57,7 @@ fn name(path: Option<&Path>) -> String {
     path.map_or_else(String::new, |path| format!(" {:?}", path.display().to_string()))
 }
 
-/// As it is displayed, with its causes: what `main` prints when it returns the error.
+/// The `Display` text with its causes: `main` prints this when it returns the error.
 impl fmt::Debug for ConfigError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&causes(self))

@@ -9,7 +9,7 @@ use crate::error::causes::causes;
 /// A cause that several waiters share.
 pub(crate) type SharedError = Arc<dyn Error + Send + Sync>;
 
-/// Why no verdict could be had from the issuer.
+/// Why there is no verdict from the issuer.
 ///
 /// Never a statement about a token. For logs and for [`Verifier::check`](crate::Verifier::check): its
 /// texts name addresses and must not reach a caller.
@@ -26,7 +26,7 @@ pub enum IssuerError {
         /// The `error` member of the answer (RFC 6749 section 5.2).
         error: String,
     },
-    /// No connection, or one that broke.
+    /// No connection, or a broken connection.
     #[error("the issuer cannot be reached")]
     Unreachable(#[source] SharedError),
     /// No answer within the total time-out, a place in the queue included.
@@ -38,7 +38,7 @@ pub enum IssuerError {
         /// What its `Retry-After` asked for.
         retry_after: Option<Duration>,
     },
-    /// A status that is no answer.
+    /// A status that is not a usable answer.
     #[error("the issuer answered with status {status}")]
     Status {
         /// The status.
@@ -65,9 +65,9 @@ pub enum IssuerError {
     )]
     #[non_exhaustive]
     NoInstance {
-        /// The host by which the instance was looked for.
+        /// The host that was looked up.
         host: String,
-        /// Another address was asked: that of `connect_to`.
+        /// The address of `connect_to` was asked instead.
         is_elsewhere: bool,
         /// Whether ZITADEL itself gave this answer. If not, the answer may come from a proxy in front of a ZITADEL that
         /// is still starting.
@@ -82,7 +82,7 @@ pub enum IssuerError {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// An answer that is not what was asked for.
+    /// An answer that cannot be used.
     #[error("the issuer's answer is not usable: {problem}")]
     Unusable {
         /// What is wrong with it.
@@ -101,7 +101,9 @@ pub enum IssuerError {
     },
     /// The issuer calls a token active that was never issued: the server at this address is not an authorization
     /// server.
-    #[error("the issuer calls a token active that never was; configure the address of a ZITADEL instance")]
+    #[error(
+        "the issuer calls a token active that was never issued; configure the address of a ZITADEL instance"
+    )]
     AlwaysActive,
     /// Too many questions are waiting already.
     #[error("too many questions to the issuer are waiting")]
@@ -138,7 +140,7 @@ impl IssuerError {
         self.retry_after().map_or(1, |delay| delay.as_secs()).clamp(1, 10)
     }
 
-    /// Whether the issuer has answered, if not well: it is there.
+    /// Whether the issuer has answered, even if with an error: the issuer is reachable.
     pub(crate) fn is_an_answer(&self) -> bool {
         match self {
             Self::Unusable { .. }
@@ -150,7 +152,7 @@ impl IssuerError {
         }
     }
 
-    /// Whether the failure makes the issuer suspicious. A malformed answer does not: it may be about one token alone.
+    /// Whether the failure counts towards the breaker. A malformed answer does not: its cause may be one token alone.
     pub(crate) fn speaks_of_the_issuer(&self) -> bool {
         match self {
             Self::Refused { .. } | Self::Unreachable(_) | Self::TimedOut | Self::Throttled { .. } => true,
@@ -172,14 +174,14 @@ impl IssuerError {
     }
 }
 
-/// As it is displayed, with its causes: what `main` prints when it returns the error.
+/// The `Display` text with its causes: `main` prints this when it returns the error.
 impl fmt::Debug for IssuerError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.explain())
     }
 }
 
-/// A connection that was made and then broke: the others of its pool may be dead as well.
+/// Whether an open connection broke: the other connections of its pool may be dead as well.
 pub(crate) fn is_broken_connection(error: &IssuerError) -> bool {
     match error {
         IssuerError::Unreachable(cause) => {
@@ -249,7 +251,7 @@ fn remedy_for_tls(error: &rustls::Error) -> Option<&'static str> {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "its certificate is for another name: use the name for which it was made"
         }
-        // The variant wraps an error of a library below, which has no type to ask for here.
+        // The variant wraps an error of a lower library, whose type is not available here.
         other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
             "its certificate is that of an authority (CA:TRUE): make one for the server itself, with CA:FALSE, and let \
             that authority sign it"

@@ -20,13 +20,14 @@ pub enum Reason {
     /// Bearer credentials that break the syntax of RFC 6750 section 2.1.
     #[error("malformed token")]
     MalformedToken,
-    /// A token of more than 16 KiB. The caller is told the same as of a malformed one; the log says which it was.
+    /// A token of more than 16 KiB. The caller gets the same text as for a malformed token; only the log shows the
+    /// difference.
     #[error("malformed token")]
     TokenTooLong,
     /// More than one `Authorization` field.
     #[error("more than one authorization header")]
     RepeatedHeader,
-    /// The token is dead, or not for us.
+    /// The token is invalid, or not for this API.
     #[error("invalid token")]
     InvalidToken(#[source] InvalidToken),
     /// The caller lacks a role.
@@ -41,7 +42,8 @@ pub enum Reason {
         /// The scope, as the requirement spells it.
         scope: Scope,
     },
-    /// The caller belongs to another organization. Its id may have come with the request and is not repeated.
+    /// The caller belongs to another organization. The text does not repeat the required id, which may come from the
+    /// request.
     #[error("missing required organization")]
     MissingOrganization,
     /// None of several alternatives is met.
@@ -87,7 +89,7 @@ pub enum InvalidToken {
     /// The issuer does not introspect tokens of this kind (`unsupported_token_type`, RFC 7009 section 2.2.1).
     #[error("of a kind that the issuer does not introspect")]
     Unsupported,
-    /// Locally verified: not a JWT, or one whose parts are of the wrong shape.
+    /// Locally verified: not a JWT, or a JWT whose parts are of the wrong shape.
     #[error("malformed")]
     Malformed,
     /// Locally verified: an ID token, a logout token, or another JWT that is no access token.
@@ -96,10 +98,11 @@ pub enum InvalidToken {
     /// Locally verified: the issuer publishes no such key.
     #[error("signed with an unknown key")]
     UnknownKey,
-    /// Locally verified: the signature is wrong, or made by an algorithm that is never taken (`none`, HMAC).
+    /// Locally verified: the signature is wrong, or made by an algorithm that is never accepted (`none`, HMAC).
     #[error("wrong signature")]
     BadSignature,
-    /// Locally verified: signed by an algorithm that this library cannot read, such as ES512, and nobody to ask.
+    /// Locally verified: signed by an algorithm that this library cannot verify, such as ES512, and the issuer cannot
+    /// be asked.
     #[error("signed by an algorithm that cannot be verified here")]
     UnsupportedAlgorithm,
 }
@@ -147,13 +150,13 @@ impl Reason {
     }
 }
 
-/// Keeps a name out of trouble inside a quoted string and a log line (RFC 6750 section 3).
+/// Replaces characters that are unsafe inside a quoted string or a log line (RFC 6750 section 3).
 pub(super) fn printable(name: &str) -> String {
     let harmless = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
     name.chars().map(|c| if harmless(c) { c } else { '?' }).collect()
 }
 
-/// ``missing required role: `a` or `b` ``, or whole reasons joined where they are of several kinds.
+/// ``missing required role: `a` or `b` ``, or the full texts joined, if the reasons are of several kinds.
 fn any_of(alternatives: &[Reason]) -> String {
     if alternatives.is_empty() {
         return "the requirement cannot be met".to_owned();

@@ -15,7 +15,7 @@ pub(crate) const JSON: &[&str] = &["application/json"];
 /// The limit of the body of an error.
 pub(crate) const MAX_ERROR_BYTES: usize = 16 * 1024;
 
-/// The body of an answer that counts: status 200, JSON by its media type, whole, bounded, UTF-8.
+/// The body of an accepted answer: status 200, JSON by its media type, whole, bounded, UTF-8.
 pub(crate) async fn read_json(
     response: Response,
     media_types: &[&str],
@@ -48,13 +48,13 @@ pub(crate) async fn read_bounded(mut response: Response, limit: usize) -> Result
 }
 
 fn broken() -> IssuerError {
-    IssuerError::Unusable { problem: "it ends before its end" }
+    IssuerError::Unusable { problem: "it is cut off: the connection closed early" }
 }
 
-/// No answer at all: tells a connection that failed or broke from everything else.
+/// The error if there is no answer: distinguishes a failed or broken connection from other problems.
 pub(crate) fn send_error(error: reqwest::Error) -> IssuerError {
     if is_connection_error(&error) {
-        // The address is the operator's to know, but it stands in other lines already.
+        // Without the address: other log lines contain it already.
         return IssuerError::Unreachable(Arc::new(error.without_url()));
     }
     if error.is_timeout() {
@@ -99,7 +99,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
 
 const HTML: &str = "it is HTML: a web page, or the login page of a proxy, answers under this address";
 
-/// A page for people: not the issuer's own answer.
+/// Whether the answer is a web page, and so not the issuer's own answer.
 pub(crate) fn is_html(response: &Response) -> bool {
     let content_type = response.headers().get(CONTENT_TYPE);
     content_type.is_some_and(|value| essence(value).eq_ignore_ascii_case("text/html"))

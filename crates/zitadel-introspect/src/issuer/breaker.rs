@@ -12,15 +12,15 @@ use std::{
 
 use crate::error::issuer::IssuerError;
 
-/// So many failures in a row are suspicious.
+/// This many failures in a row raise a suspicion.
 const FAILURES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// This pause and the pause of discovery together stay far enough below 10 s that the first good answer arrives within
 /// 10 s.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
-/// The most that an issuer's `Retry-After` is honoured.
+/// A longer `Retry-After` of the issuer is shortened to this time.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(10);
-/// A suspicion that a probe has cleared is not looked into again within this time.
+/// After a probe has cleared a suspicion, no new suspicion starts a probe within this time.
 const CLEARED_FOR: Duration = Duration::from_secs(1);
 
 pub(crate) struct Breaker {
@@ -60,7 +60,7 @@ struct Open {
 }
 
 impl Breaker {
-    /// `timeout` is that of a question.
+    /// `timeout` is the time-out of a question.
     pub(crate) fn new(timeout: Duration) -> Self {
         Self { state: Mutex::default(), timeout }
     }
@@ -79,7 +79,7 @@ impl Breaker {
         }
     }
 
-    /// Whether a question would be refused now, without taking part.
+    /// The error if a question would be refused now. Does not change the state.
     pub(crate) fn refuses(&self, now: Instant) -> Option<IssuerError> {
         let state = self.lock();
         let is_probing = state.is_probing(now, self.timeout);
@@ -131,7 +131,7 @@ impl Breaker {
 }
 
 impl State {
-    /// A probe ends by its time-out; one that was lost by a panic does not keep others from probing.
+    /// A probe ends by its time-out, so a probe that was lost by a panic does not block later probes.
     fn is_probing(&self, now: Instant, timeout: Duration) -> bool {
         self.probing_since.is_some_and(|since| now.saturating_duration_since(since) <= timeout)
     }
@@ -148,7 +148,7 @@ impl Admitted<'_> {
     /// Records the result of the question. If the result is suspicious, the returned probe must check the issuer.
     pub(crate) fn record(self, failure: Option<&IssuerError>, now: Instant) -> Option<Probe> {
         let took = now.saturating_duration_since(self.at);
-        // Time that was spent in our own queue says nothing of the issuer.
+        // Time that was spent in our own queue says nothing about the issuer.
         let is_ours = matches!(failure, Some(IssuerError::TimedOut)) && took < self.breaker.timeout / 2;
         if is_ours { None } else { self.breaker.record(failure, now) }
     }

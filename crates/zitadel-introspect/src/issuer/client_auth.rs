@@ -1,5 +1,5 @@
-//! How we prove ourselves to the issuer: key.json and assertion (RFC 7523 section 2.2), or id and secret
-//! (RFC 6749 section 2.3.1).
+//! Our client authentication at the issuer: key.json and assertion (RFC 7523 section 2.2), or id and secret (RFC 6749
+//! section 2.3.1).
 
 mod assertion;
 mod der;
@@ -16,7 +16,7 @@ use self::assertion::Assertions;
 pub(crate) use self::{key::Key, key_file::KeyFile};
 use crate::error::config::ConfigError;
 
-/// How the API proves itself to the issuer. Exactly one method; nothing of it is ever printed.
+/// How the API authenticates to the issuer. Exactly one method; its secrets are never printed.
 #[derive(Debug)]
 pub struct ClientAuth(Method);
 
@@ -28,18 +28,18 @@ enum Method {
 impl ClientAuth {
     /// The key.json that ZITADEL's Console offers for download when a key is made for an API application.
     ///
-    /// The path may be that of a pipe (`/dev/stdin`, `<(…)` of a shell): at most 64 KiB are read, for at most 5 s. From a
-    /// file, a new key is taken up while the verifier runs: the file is looked at every two seconds, the old key stays
-    /// in use until the issuer has accepted the new one, and a bad new file changes nothing and is logged. See
-    /// [`Verifier::reload_key`](crate::Verifier::reload_key) to do it at once.
+    /// The path may name a pipe (`/dev/stdin`, `<(…)` of a shell): at most 64 KiB are read, for at most 5 s. If the
+    /// path names a file, a new key is loaded while the verifier runs: the file is checked every two seconds, the old
+    /// key stays in use until the issuer has accepted the new key, and a bad new file is logged and has no effect. Call
+    /// [`Verifier::reload_key`](crate::Verifier::reload_key) to load the file at once.
     ///
     /// Logs a warning if other users of the machine can read the file.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Key`] if the file is missing, unreadable, larger than 64 KiB, not JSON, the key of a service user,
-    /// lacks a field, or holds no usable RSA key; the message says what to do instead. A path that looks like the key
-    /// itself is not repeated in it.
+    /// [`ConfigError::Key`] if the file is missing, unreadable, larger than 64 KiB, not JSON, the key of a service
+    /// user, lacks a field, or holds no usable RSA key; the message says what to do instead. The message does not
+    /// repeat a path that looks like the key itself.
     pub fn key_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let (key, file) = KeyFile::open(path.as_ref())?;
         file.iter().for_each(KeyFile::warn_if_others_can_read);
@@ -84,7 +84,7 @@ impl ClientAuth {
         matches!(self.0, Method::Secret { .. })
     }
 
-    /// The file that the key came from, where it may change.
+    /// The file of the key; `None` for a pipe, a text or a secret.
     pub(crate) fn file(&self) -> Option<&KeyFile> {
         match &self.0 {
             Method::Assertion { file, .. } => file.as_ref(),
@@ -92,7 +92,7 @@ impl ClientAuth {
         }
     }
 
-    /// Ready to authenticate requests. `is_single_use`: an assertion of its own for each question.
+    /// Ready to authenticate requests. `is_single_use`: a new assertion for each question.
     pub(crate) fn credentials(&self, is_single_use: bool) -> Credentials {
         match &self.0 {
             Method::Assertion { key, .. } => {
@@ -130,7 +130,7 @@ impl Credentials {
         Self::Assertion(Assertions::new(key, is_single_use))
     }
 
-    /// For a question about a token, to an issuer that names itself so.
+    /// For a question about a token. `issuer` is the name in the issuer's own metadata.
     pub(crate) async fn prove(&self, token: &[u8], issuer: &str, now: SystemTime) -> Proof {
         let token = form_urlencoded::byte_serialize(token);
         match self {

@@ -29,7 +29,7 @@ const PATH: &str = "/.well-known/openid-configuration";
 /// The members of the document that are used.
 #[derive(Debug)]
 pub(crate) struct Metadata {
-    /// As the document spells it: what an assertion must be meant for.
+    /// As the document spells it: the audience of an assertion.
     pub(crate) issuer: String,
     pub(crate) introspection_endpoint: Option<Url>,
     pub(crate) jwks_uri: Option<Url>,
@@ -73,12 +73,12 @@ impl Discovery {
         Self { metadata: Remembered::new(fetcher, Renewal::Never), request, timeout }
     }
 
-    /// The metadata: remembered, or asked for once, whoever waits.
+    /// The metadata: remembered, or fetched once for all callers who wait.
     pub(crate) async fn metadata(&self) -> Result<Arc<Metadata>, IssuerError> {
         self.metadata.get().await
     }
 
-    /// The issuer's clock (RFC 9110 section 6.6.1), to the second; `None` where it does not say.
+    /// The issuer's clock (RFC 9110 section 6.6.1), to the second; `None` if the answer has no `Date`.
     pub(crate) async fn date(&self) -> Result<Option<SystemTime>, IssuerError> {
         let response = tokio::time::timeout(self.timeout, self.request.get()).await;
         let response = response.map_err(|_| IssuerError::TimedOut)??;

@@ -1,4 +1,4 @@
-//! The way to the issuer: one pool of connections, and a second attempt where a connection falls silent.
+//! HTTP to the issuer: one pool of connections, and a second attempt if a connection does not answer.
 
 use std::{
     pin::pin,
@@ -28,13 +28,13 @@ pub(crate) const INSTANCE_HOST: HeaderName = HeaderName::from_static("x-zitadel-
 /// Names the public origin's host (ZITADEL's `PublicHostHeaders`).
 pub(crate) const PUBLIC_HOST: HeaderName = HeaderName::from_static("x-zitadel-public-host");
 
-/// A pool is not replaced twice within this time: a slow issuer is not asked everything twice.
+/// A pool is not replaced twice within this time: otherwise a slow issuer would get every question twice.
 const POOL_REST: Duration = Duration::from_secs(5);
 
 /// The way to the issuer.
 #[derive(Debug)]
 pub(crate) struct Way {
-    /// The issuer's own origin, or the one that the user said to connect to.
+    /// The issuer's own origin, or the origin of `connect_to`.
     pub(crate) origin: Url,
     /// The origin is not the issuer's own.
     pub(crate) elsewhere: bool,
@@ -53,7 +53,7 @@ pub(crate) struct HttpClient {
     pool: Mutex<Pool>,
 }
 
-/// Connections that were made by one client. Replaced whole, since one that is dead is seldom alone.
+/// The connections of one client. The whole pool is replaced, since a dead connection is seldom the only one.
 #[derive(Clone)]
 struct Pool {
     client: reqwest::Client,
@@ -95,7 +95,7 @@ impl Pool {
 }
 
 impl HttpClient {
-    /// `timeout` is that of a whole question.
+    /// `timeout` is the time-out of a whole question.
     pub(crate) fn new(
         way: Way,
         connector: Connector,
@@ -184,7 +184,7 @@ impl HttpClient {
         self.exchange(|_| false, attempt).await
     }
 
-    /// The body of an answer that counts: status 200, JSON by its media type, whole, bounded, UTF-8.
+    /// The body of an accepted answer: status 200, JSON by its media type, whole, bounded, UTF-8.
     pub(crate) async fn read_json(
         &self,
         response: Response,
@@ -204,7 +204,7 @@ impl HttpClient {
             return unusable("an endpoint is neither https nor http");
         }
         if !url.username().is_empty() || url.password().is_some() {
-            // The client would make a second authentication of it.
+            // The HTTP client would send the user information as a second authentication.
             return unusable("an endpoint has user information");
         }
         if self.way.elsewhere {
@@ -220,7 +220,7 @@ impl HttpClient {
         Ok(url)
     }
 
-    /// Whether this call replaced the pool of that number.
+    /// Replaces the pool with this number if a replacement is due. True if this call replaced the pool.
     fn replace(&self, number: u64) -> bool {
         let now = self.clock.now().instant;
         let rests = |at: Instant| now.saturating_duration_since(at) < POOL_REST;

@@ -79,7 +79,7 @@ impl Introspection {
         answer
     }
 
-    /// Whether the issuer accepts a new proof of ourselves.
+    /// Checks that the issuer accepts new credentials.
     pub(crate) async fn try_credentials(&self, credentials: &Credentials) -> Result<(), IssuerError> {
         let deadline = Instant::now() + self.timeout;
         let token = AccessToken::never_issued();
@@ -99,7 +99,7 @@ impl Introspection {
         Arc::clone(&self.credentials.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Asks about a token of our own. In a task of its own: it goes on when the caller who began it goes away.
+    /// Asks about a token of our own. Runs in its own task: the probe goes on if the caller who started it goes away.
     async fn probe(self: &Arc<Self>, probe: Probe) -> Result<(), IssuerError> {
         let this = Arc::clone(self);
         let probing = tokio::spawn(async move {
@@ -111,7 +111,7 @@ impl Introspection {
         probing.await.unwrap_or(Err(IssuerError::Lost))
     }
 
-    /// Asks, and once more where a connection or a gateway failed.
+    /// Asks, and asks once more if a connection or a gateway failed.
     async fn exchange(
         &self,
         credentials: &Credentials,
@@ -186,7 +186,7 @@ async fn refusal(response: Response) -> Result<InvalidToken, IssuerError> {
     match read.as_deref() {
         // About the token (RFC 7009 section 2.2.1), whatever the status.
         Ok("unsupported_token_type") => Ok(InvalidToken::Unsupported),
-        // With 401 this may be about us.
+        // With status 401, the error may be about our own credentials.
         Ok("invalid_token") if status != StatusCode::UNAUTHORIZED => Ok(InvalidToken::Inactive),
         Ok("unauthorized_client" | "invalid_client") => {
             Err(IssuerError::Refused { error: read.unwrap_or_default() })

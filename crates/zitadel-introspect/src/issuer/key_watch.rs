@@ -1,4 +1,4 @@
-//! Takes up a new key file while the verifier runs: the old key serves until the issuer has accepted the new one.
+//! Loads a new key file while the verifier runs: the old key stays in use until the issuer has accepted the new key.
 
 use std::{
     fmt,
@@ -16,9 +16,10 @@ use crate::{
     issuer::introspection::Introspection,
 };
 
-/// How often the file is looked at.
+/// How often the file is checked.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// A key that the issuer did not accept is tried again, at first after the interval, at last so seldom.
+/// A key that the issuer did not accept is tried again: first after `INTERVAL`, then after longer delays, up to this
+/// delay.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// Why a new key was not taken up. The previous key stays in use.
@@ -31,15 +32,15 @@ pub enum ReloadError {
     /// The file holds no usable key.
     #[error("the new key file cannot be used, and the previous key stays in use")]
     File(#[source] ConfigError),
-    /// The file holds the key of another API application, whose project and roles are others.
-    #[error("the new key file is that of another client; restart to become that client")]
+    /// The file holds the key of another API application, which has another project and other roles.
+    #[error("the new key file belongs to another client; restart to use that client")]
     OtherClient,
     /// The issuer did not accept the new key, or could not be asked.
     #[error("the new key was not accepted, and the previous key stays in use")]
     Issuer(#[source] IssuerError),
 }
 
-/// As it is displayed, with its causes: what `main` prints when it returns the error.
+/// The `Display` text with its causes: `main` prints this when it returns the error.
 impl fmt::Debug for ReloadError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&causes(self))
@@ -60,7 +61,7 @@ impl KeyWatch {
         Self { client_id: client_id.to_owned(), is_single_use, seen: Arc::new(Mutex::new(file)) }
     }
 
-    /// Looks at the file as long as anybody asks the issuer.
+    /// Checks the file as long as the verifier exists.
     pub(crate) async fn run(self, asking: Weak<Introspection>) {
         let mut refused = None;
         loop {
@@ -89,7 +90,7 @@ impl KeyWatch {
         }
     }
 
-    /// Reads the file and lets the issuer judge its key.
+    /// Reads the file, and uses its key if the issuer accepts the key.
     pub(crate) async fn take_up(&self, asking: &Introspection) -> Result<(), ReloadError> {
         let path = self.seen.lock().unwrap_or_else(PoisonError::into_inner).path.clone();
         let read = tokio::task::spawn_blocking(move || KeyFile::open(&path));
@@ -134,10 +135,10 @@ struct RefusedFile {
 }
 
 impl RefusedFile {
-    /// `before` is the same file as it was refused the last time: an operator is told once.
+    /// `before` is the previous refusal of the same file: only the first refusal is logged as an error.
     fn new(file: KeyFile, before: Option<Self>, error: &ReloadError) -> Self {
         if before.is_some() {
-            tracing::debug!(error = %causes(error), "a new key file waits");
+            tracing::debug!(error = %causes(error), "the new key file is still not accepted, and is tried again");
         } else {
             tracing::error!(error = %causes(error), "A NEW KEY FILE WAS NOT TAKEN UP, and is tried again");
         }

@@ -1,4 +1,4 @@
-//! The issuer's published keys (RFC 7517): fetched when needed, refreshed behind, never taken from a token.
+//! The issuer's published keys (RFC 7517): fetched when needed, refreshed in the background, never taken from a token.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// An unknown `kid` asks for the keys at most once in this time.
+/// An unknown `kid` causes a fetch of the keys at most once in this time.
 const COOL_DOWN: Duration = Duration::from_secs(10);
 /// Keys older than this are fetched anew while they still serve: ZITADEL's own `max-age`.
 const REFRESH_AFTER: Duration = Duration::from_secs(300);
@@ -35,7 +35,7 @@ pub(crate) enum Key {
     Unreadable,
 }
 
-/// Keys by id. An id may stand for several: for keys of different kinds, or for two that overlap.
+/// Keys by id. Several keys may have the same id: keys of different kinds, or an old and a new key.
 type KnownKeys = HashMap<String, Arc<[Key]>>;
 
 impl Key {
@@ -81,7 +81,7 @@ impl Keys {
         Ok(self.0.fetched().await?.get(id).cloned().unwrap_or_default())
     }
 
-    /// The keys of that id, as far as they were fetched.
+    /// The keys of this id, if they were fetched already.
     pub(crate) fn known(&self, id: &str) -> Option<Arc<[Key]>> {
         self.0.known()?.get(id).cloned()
     }
@@ -133,7 +133,7 @@ fn read(jwk: &Value) -> Option<(&str, Key)> {
 fn readable(jwk: &Value) -> Option<Key> {
     use Algorithm::{ES256, ES384, EdDSA, RS256, RS384, RS512};
     let text = |name: &str| jwk.get(name).and_then(Value::as_str);
-    // An RSA key verifies by any of these where it does not say by which (RFC 7517 section 4.4); a curve, by one.
+    // An RSA key without `alg` works with all of these algorithms (RFC 7517 section 4.4); a curve key, with one.
     let (algorithms, decoding): (&'static [Algorithm], _) = match (text("kty")?, text("crv"), text("alg")) {
         ("RSA", _, algorithm) => {
             let algorithms: &'static [Algorithm] = match algorithm {
@@ -159,7 +159,7 @@ fn readable(jwk: &Value) -> Option<Key> {
     Some(Key::Readable(algorithms, Box::new(decoding.ok()?)))
 }
 
-/// The algorithms that are taken: asymmetric ones, by name. `none` and HMAC have no place here.
+/// The algorithms that are accepted, by name: only asymmetric algorithms, never `none` or HMAC.
 pub(crate) fn algorithm(name: &str) -> Option<Algorithm> {
     Some(match name {
         "RS256" => Algorithm::RS256,

@@ -8,7 +8,7 @@ use crate::{echo, error::config::ConfigError};
 
 /// A ZITADEL instance's issuer: `https://host[:port]`, the port left out when it is the scheme's default.
 ///
-/// Compared character by character with what documents and tokens say, where the default port may be written out.
+/// Compared character by character with the issuer in documents and tokens, which may include the default port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Issuer {
     url: Url,
@@ -24,7 +24,7 @@ impl Issuer {
     /// # Errors
     ///
     /// [`ConfigError`] for anything else: a path, a query, user information, another scheme, or a loopback host without
-    /// a scheme. A trailing slash, as a browser shows it, is taken off.
+    /// a scheme. A trailing slash, as a browser shows it, is removed.
     ///
     /// ```
     /// use zitadel_introspect::Issuer;
@@ -51,8 +51,8 @@ impl Issuer {
         &self.text
     }
 
-    /// Whether a document or a token means this issuer. Compared character by character, but for the scheme's default
-    /// port, which an issuer may write out.
+    /// Whether a document or a token means this issuer. Compared character by character, except for the scheme's
+    /// default port, which an issuer may include.
     pub(crate) fn is_named_by(&self, found: &str) -> bool {
         let default_port = if self.url.scheme() == "https" { ":443" } else { ":80" };
         let is_default = self.url.port().is_none();

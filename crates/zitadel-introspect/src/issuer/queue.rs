@@ -9,7 +9,7 @@ use crate::error::issuer::IssuerError;
 const AT_ONCE: usize = 32;
 const WAITING: usize = 1024;
 
-/// A place among the questions that are under way.
+/// Limits how many questions are in flight, and how many wait.
 pub(crate) struct Queue {
     at_once: Semaphore,
     waiting: AtomicUsize,

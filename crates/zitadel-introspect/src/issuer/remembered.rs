@@ -14,12 +14,12 @@ use tokio::runtime::Handle;
 
 use crate::{clock::Clock, error::issuer::IssuerError};
 
-/// After a failure nobody asks for this long, doubled at each further failure.
+/// The pause after a failure, doubled at each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Far enough below 10 s that the first good answer heals within them.
+/// Well below 10 s, so that a recovered issuer is used within 10 s.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
-/// When a document that is there is fetched anew.
+/// When a remembered document is fetched again.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Renewal {
     Never,
@@ -89,12 +89,12 @@ impl<T: Send + Sync + 'static> Remembered<T> {
         Some(document)
     }
 
-    /// The document after a fetch, where one may be made now. An error where the newest fetch has failed.
+    /// The document after a fetch, if a fetch is allowed now. An error if the newest fetch has failed.
     pub(crate) async fn fetched(&self) -> Result<Arc<T>, IssuerError> {
         let fetching = {
             let mut state = self.0.lock();
             match &state.fetching {
-                // A fetch that ended without saying so was lost: begin anew.
+                // A fetch whose task ended but did not clear `fetching` was lost: start a new fetch.
                 Some(fetching) if fetching.peek().is_none() => Some(fetching.clone()),
                 _ if self.0.may_fetch(&state) => Some(self.begin(&mut state)),
                 _ => None,

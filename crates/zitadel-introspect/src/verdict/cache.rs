@@ -1,8 +1,8 @@
-//! Verdicts that are held.
+//! The cache of verdicts. A verdict in the cache is called "held".
 //!
-//! Active and refused ones apart, so that unknown tokens cannot push out active ones. No token stays in memory: the keys
-//! are keyed hashes of tokens. Whether a verdict may answer is decided in `freshness.rs`; the cache crate bounds how many
-//! verdicts there are and how many bytes they take.
+//! Active and refused verdicts have separate stores, so that unknown tokens cannot push out active verdicts. The cache
+//! stores no token: its keys are keyed hashes of tokens. `freshness.rs` decides whether a verdict may answer; the cache
+//! crate bounds the number of verdicts and their bytes.
 
 use std::{
     sync::Arc,
@@ -23,9 +23,9 @@ use crate::{
 
 pub(crate) mod bounded;
 
-/// The most that a refusal or a distrusted token takes.
+/// The largest size of a refusal or a distrusted token, in bytes.
 const REFUSED_BYTES: usize = 512;
-/// A user id that is longer is not remembered with a refusal: ZITADEL's have 18 digits.
+/// A refusal does not store a longer user id: ZITADEL's user ids have 18 digits.
 const MAX_USER_ID_BYTES: usize = 256;
 /// An expired verdict stays in memory for this much longer. If the issuer calls the token inactive within this time,
 /// the issuer is asked once more, because the token is known to have been active.
@@ -40,7 +40,7 @@ pub(crate) struct CacheSettings {
     pub(crate) largest: usize,
     pub(crate) refused_ttl: Duration,
     pub(crate) refused_capacity: usize,
-    /// JWTs are verified locally, and the issuer can be asked: tokens that it refused are remembered.
+    /// JWTs are verified locally, and the issuer can be asked: JWTs that the issuer refused are remembered.
     pub(crate) distrusts: bool,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Cache {
     keyer: Keyer,
     active: Bounded<Arc<Active>>,
     refused: Bounded<HeldRefusal>,
-    /// JWTs that must not be verified locally any more, with the second of their end. Bounded apart, so that unknown
+    /// JWTs that must no longer be verified locally, with their end in Unix seconds. A separate store, so that unknown
     /// tokens cannot push them out.
     distrusted: Bounded<i64>,
     pub(crate) ledger: Ledger,
@@ -91,14 +91,14 @@ impl Cache {
         self.active.peek(key)
     }
 
-    /// A refusal within its time.
+    /// A refusal that may still answer.
     pub(crate) fn refused(&self, key: &Key, now: Instant) -> Option<Refused> {
         let held = self.refused.get(key)?;
         let age = now.saturating_duration_since(held.asked_at);
         (age < self.settings.refused_ttl).then_some(held.refused)
     }
 
-    /// A token that was active, and is not past its own end.
+    /// Whether the token was active, and is not past its own end.
     pub(crate) fn knew_as_active(&self, key: &Key, now: Now) -> bool {
         self.peek(key).is_some_and(|active| active.claims.check_times(now.wall()).is_ok())
     }
@@ -109,7 +109,7 @@ impl Cache {
         self.distrusted.peek(key).is_some()
     }
 
-    /// `end` is the token's own, in Unix seconds.
+    /// `end` is the token's own end, in Unix seconds.
     pub(crate) fn distrust(&self, key: Key, end: i64) {
         if self.settings.distrusts {
             self.distrusted.insert(key, end);
@@ -126,7 +126,7 @@ impl Cache {
         if self.may_keep(&key, active) {
             self.refused.remove(&key);
             self.active.insert(key, Arc::clone(active));
-            // An eviction or the issuer's word may have come between the look and the insertion.
+            // An eviction or the issuer's answer may have come between the check and the insertion.
             if !self.may_keep(&key, active) {
                 self.active.remove(&key);
             }
@@ -147,11 +147,11 @@ impl Cache {
             self.refused.insert(key, HeldRefusal { refused, asked_at });
         }
         if self.ledger.may_concern_refusal(&key, asked_at) {
-            self.refused.remove(&key); // an eviction came between the look and the insertion
+            self.refused.remove(&key); // an eviction came between the check and the insertion
         }
     }
 
-    /// `end` is that of a JWT, in Unix seconds.
+    /// `end` is the end of a JWT, in Unix seconds.
     pub(crate) fn evict_token(&self, key: &Key, end: Option<i64>, now: Instant) {
         self.ledger.record(Evict::Token(*key), now);
         if let Some(end) = end {
@@ -182,7 +182,7 @@ impl Cache {
         self.refused.clear();
     }
 
-    /// Gives lapsed verdicts back: other verdicts may never push them out.
+    /// Removes lapsed verdicts: perhaps no other verdict ever pushes them out.
     pub(crate) fn sweep(&self, lifetimes: &Lifetimes, now: Now) {
         let wall = now.wall();
         let kept = Lifetimes { stale_for: lifetimes.stale_for + KEPT_BEYOND, ..*lifetimes };
@@ -192,7 +192,7 @@ impl Cache {
         self.distrusted.retain(|_, end| *end > wall);
     }
 
-    /// How many active and how many refused ones are held.
+    /// How many active and how many refused verdicts are held.
     pub(crate) fn len(&self) -> (usize, usize) {
         (self.active.len(), self.refused.len())
     }

@@ -31,7 +31,7 @@ pub(crate) struct EngineSettings {
     pub(crate) issuer: Issuer,
     pub(crate) audience: Option<String>,
     pub(crate) is_cached: bool,
-    /// The longest a question takes, and a request with all its questions.
+    /// The longest time for a question, and for a request with all its questions.
     pub(crate) timeout: Duration,
     pub(crate) denial_interval: Duration,
     pub(crate) lifetimes: Lifetimes,
@@ -93,8 +93,8 @@ impl Engine {
         }
     }
 
-    /// A verdict that meets the requirement, or why the caller is refused. Before a verdict that was held already
-    /// refuses, the issuer is asked once more.
+    /// A verdict that meets the requirement, or why the caller is refused. If a held verdict does not meet the
+    /// requirement, the issuer is asked once more before the refusal.
     pub(crate) async fn decide(
         self: &Arc<Self>,
         token: &AccessToken,
@@ -119,7 +119,7 @@ impl Engine {
         }
     }
 
-    /// Asks about a token that never was, or fetches the keys where there is nobody to ask.
+    /// Asks about a token that was never issued, or fetches the keys if the verifier only reads JWTs.
     pub(crate) async fn check(self: &Arc<Self>) -> Result<Option<Verdict>, IssuerError> {
         if self.source.can_ask() {
             let token = AccessToken::never_issued();
@@ -147,7 +147,7 @@ impl Engine {
         self.cache.evict_token(&self.cache.key(token), end, self.clock.now().instant);
     }
 
-    /// A verdict on a token that is not older than `max_age`.
+    /// A verdict on a token. The verdict is not older than `max_age`.
     async fn verdict(
         self: &Arc<Self>,
         token: &AccessToken,
@@ -186,7 +186,7 @@ impl Engine {
         let not_before = max_age.map(|max_age| now.instant.checked_sub(max_age).unwrap_or(now.instant));
         let outcome = self.ask(token, known.key, not_before).await;
         match (outcome, known.active) {
-            // By the clock as it is now: the question has taken its time.
+            // The clock is read again: time has passed during the question.
             (Err(error), Some(active)) => {
                 match self.settings.lifetimes.judge(&active, asker, self.clock.now()) {
                     Freshness::ServeStale => {
@@ -298,13 +298,14 @@ impl Engine {
                 }
                 Some(Ok(verdict))
             }
-            // Also where the keys cannot be fetched: the issuer may be asked all the same.
+            // Also if the keys cannot be fetched: the issuer can still be asked.
             Ok(Reading::Unreadable(_)) | Err(_) if can_ask => None,
             Ok(Reading::Unreadable(reason)) => {
                 local.tell_unreadable(reason);
                 refuse(reason)
             }
-            // Not held: it costs no question, and must not push out what the issuer said of other tokens.
+            // This refusal is not held: it costs no question, and must not push out the issuer's answers about other
+            // tokens.
             Ok(Reading::Refused(reason)) => refuse(reason),
             Err(error) => Some(Err(error)),
         }

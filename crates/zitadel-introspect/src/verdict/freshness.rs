@@ -4,18 +4,18 @@ use std::time::{Duration, Instant};
 
 use crate::{clock::Now, verdict::Active};
 
-/// A verdict that was obtained during a request is not judged by its age again within this time.
+/// A request that has obtained a verdict does not judge the verdict's age again within this time.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 /// How long verdicts answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lifetimes {
     pub(crate) ttl: Duration,
-    /// Verdicts in use are renewed so long before their end.
+    /// Verdicts in use are renewed this long before their end.
     pub(crate) refresh_ahead: Option<Duration>,
-    /// Verdicts past their end answer for so much longer while the issuer fails.
+    /// Verdicts past their end answer for this much longer while the issuer fails.
     pub(crate) stale_for: Duration,
-    /// A JWT that was verified locally answers for so long without the issuer's word.
+    /// A locally verified JWT answers for this long without a confirmation by the issuer.
     pub(crate) confirm_within: Option<Duration>,
 }
 
@@ -41,12 +41,12 @@ pub(crate) struct Asker {
     pub(crate) obtained: Obtained,
 }
 
-/// When the verdict came to the request.
+/// How and when the request got the verdict.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Obtained {
     /// It was in the cache.
     FromCache,
-    /// It was obtained for this very request at that instant. `is_evicted`: an eviction came later.
+    /// It was obtained for this very request, at the instant `at`. `is_evicted`: an eviction came later.
     Earlier { at: Instant, is_fresh: bool, is_evicted: bool },
 }
 
@@ -82,7 +82,7 @@ impl Lifetimes {
         }
     }
 
-    /// The verdict never answers again, whatever is asked.
+    /// Whether the verdict can never answer again, for any requirement.
     pub(crate) fn is_over(&self, active: &Active, now: Instant) -> bool {
         active.age(now) >= self.ttl + self.stale_for
     }

@@ -1,7 +1,8 @@
-//! One question in flight for each token, whoever waits for it.
+//! One question in flight for each token, shared by all callers who wait for its answer.
 //!
-//! A question is a task of the library's own thread: nobody loses the answer when the first caller hangs up or the
-//! runtime of its worker ends. A caller who needs a fresher answer than the one in flight shares the next question.
+//! A question is a task of the library's own thread: the other callers still get the answer if the first caller hangs
+//! up or the runtime of its worker ends. A caller who needs a fresher answer than the one in flight shares the next
+//! question.
 
 use std::{
     collections::HashMap,
@@ -22,7 +23,7 @@ use crate::{
 
 pub(crate) type Waiting = Shared<BoxFuture<'static, Outcome>>;
 
-/// When a question was sent, once it was.
+/// When a question was sent; empty before that.
 pub(crate) type SentAt = Arc<OnceLock<Instant>>;
 
 /// The questions in flight.
@@ -40,24 +41,24 @@ struct Question {
     outcome: Waiting,
 }
 
-/// How whoever asks tells the callers who wait when the question was sent and what came of it.
+/// The sending half of a question: tells the waiting callers when the question was sent, and its outcome.
 pub(crate) struct Reply {
     sent_at: SentAt,
     outcome: oneshot::Sender<Outcome>,
 }
 
-/// How a caller joins.
+/// How a caller has joined.
 pub(crate) enum Joined {
     /// A question is in flight.
     Waiting(Waiting),
-    /// There is none: this caller must see to it that the question is asked.
+    /// No question was in flight: this caller must start or answer the new question.
     First(Waiting, Reply),
-    /// The question in flight is too old; the next one will do.
+    /// The question in flight is too old: the caller waits for the next question.
     Next(Waiting),
 }
 
 impl InFlight {
-    /// Joins a question that was not sent before `not_before`, or the next one.
+    /// Joins the question in flight if it was not sent before `not_before`, otherwise the next question.
     pub(crate) fn join(&self, key: Key, not_before: Option<Instant>) -> Joined {
         let mut questions = self.lock();
         let Some(of_token) = questions.get_mut(&key) else {
@@ -80,7 +81,7 @@ impl InFlight {
         Some(of_token.current.outcome.clone())
     }
 
-    /// Asks until nobody waits for a further answer.
+    /// Asks this question and the next questions, until no caller waits.
     pub(crate) async fn run<F>(&self, key: Key, first: Reply, ask: impl Fn(SentAt) -> F)
     where
         F: Future<Output = Outcome>,
@@ -138,7 +139,8 @@ fn new_question() -> (Question, Reply) {
     (Question { sent_at: Arc::clone(&sent_at), outcome }, Reply { sent_at, outcome: sender })
 }
 
-/// Removes a question that ended by a panic: callers who wait are told that it was lost, and the next caller asks anew.
+/// Removes a question that ended by a panic: the waiting callers get `IssuerError::Lost`, and the next caller starts a
+/// new question.
 struct Abandoned<'a> {
     in_flight: &'a InFlight,
     key: Key,

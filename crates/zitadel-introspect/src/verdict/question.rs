@@ -1,4 +1,4 @@
-//! A question to the issuer, and what becomes of the answer.
+//! A question to the issuer, and the handling of the answer.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -19,11 +19,11 @@ use crate::{
     },
 };
 
-/// Renewals ahead that are in flight at once.
+/// The most renewals ahead that are in flight at once.
 const RENEWALS_AT_ONCE: usize = 16;
 
 impl Engine {
-    /// Renews a verdict that is in use. Nobody waits for it.
+    /// Renews a verdict that is in use. No caller waits for the renewal.
     pub(super) fn renew_ahead(self: &Arc<Self>, token: &AccessToken, key: Key, active: &Arc<Active>) {
         if self.renewals.load(Ordering::Relaxed) >= RENEWALS_AT_ONCE || !active.claim_renewal() {
             return;
@@ -55,7 +55,8 @@ impl Engine {
         });
     }
 
-    /// One question, a second one for a surprise, and what becomes of the answer; all within the time-out.
+    /// Asks the issuer, asks a second time if the answer is a surprise, and stores the verdict; all within the
+    /// time-out.
     async fn question(self: &Arc<Self>, token: &AccessToken, key: Key, sent_at: &SentAt) -> Outcome {
         let began = Instant::now();
         let span = tracing::debug_span!("introspection", issuer = %self.settings.issuer);
@@ -75,7 +76,8 @@ impl Engine {
         outcome
     }
 
-    /// ZITADEL says inactive for its own troubles as well: a token that was active is asked about once more.
+    /// ZITADEL also says inactive if ZITADEL itself has a problem: the issuer is asked once more about a token that was
+    /// active.
     async fn ask_and_doubt(&self, token: &AccessToken, key: Key, sent_at: &SentAt) -> Outcome {
         let deadline = tokio::time::Instant::now() + self.settings.timeout;
         let verdict = self.ask_once(token, sent_at, deadline).await?;

@@ -33,7 +33,7 @@ impl Source {
         !matches!(self, Self::Nobody)
     }
 
-    /// Whether questions are refused at once now.
+    /// Whether questions are refused at once, because the breaker is open.
     pub(crate) fn is_refusing(&self) -> bool {
         self.issuer().is_some_and(|introspection| introspection.breaker.is_open())
     }

@@ -8,11 +8,11 @@ use std::{
 use crate::{stats::Stats, verdict::engine::Engine};
 
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
-/// Verdicts that have lapsed give their memory back so often.
+/// How often the memory of lapsed verdicts is freed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Engine {
-    /// Hands numbers to the `metrics` facade, gives lapsed verdicts back, and takes up a new key file.
+    /// Publishes numbers to the `metrics` facade, removes lapsed verdicts, and loads a new key file.
     pub(crate) fn start_upkeep(self: &Arc<Self>) {
         let this = Arc::downgrade(self);
         self.handle.spawn(async move {
@@ -41,7 +41,7 @@ impl Engine {
         }
         *swept_at = Some(now.instant);
         let this = Arc::clone(self);
-        // Looks at each verdict: not on the thread that asks.
+        // The sweep looks at each verdict: it must not block the thread that asks the issuer.
         self.handle.spawn_blocking(move || this.cache.sweep(&this.settings.lifetimes, now));
     }
 }

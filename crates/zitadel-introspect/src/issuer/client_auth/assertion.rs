@@ -12,11 +12,11 @@ use crate::issuer::client_auth::key::Key;
 /// The assertion's type and name, as they stand in a form behind another field (RFC 7523 section 2.2).
 pub(crate) const FORM_PREFIX: &str = "&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion=";
 
-/// ZITADEL refuses an `iat` more than a second ahead of its clock, and one more than an hour old.
+/// ZITADEL refuses an `iat` more than a second ahead of its clock, or more than an hour old.
 const BACKDATED_SECONDS: u64 = 10;
-/// From this age on a new one is signed beside the old one.
+/// From this age on, a new assertion is signed in the background.
 const RENEWED_AT_SECONDS: u64 = 45 * 60;
-/// From this age on the old one is not used any more.
+/// From this age on, the old assertion is no longer used.
 const DEAD_AT_SECONDS: u64 = 55 * 60;
 
 /// The assertions of one client.
@@ -24,7 +24,7 @@ pub(crate) struct Assertions(Arc<Shared>);
 
 struct Shared {
     key: Key,
-    /// Some issuers refuse an assertion that they have seen; ZITADEL does not.
+    /// Some issuers refuse an assertion that they have seen before; ZITADEL does not.
     is_single_use: bool,
     state: Mutex<State>,
 }
@@ -46,8 +46,8 @@ impl Assertions {
         Self(Arc::new(Shared { key, is_single_use, state: Mutex::default() }))
     }
 
-    /// The assertion to use now, for an issuer that names itself so. Signs where there is none to use; an ageing one is
-    /// replaced in the background.
+    /// The assertion to use now. `issuer` is the name in the issuer's own metadata. Signs a new assertion if none can
+    /// be used; an old assertion is replaced in the background.
     pub(crate) async fn get(&self, issuer: &str, now: SystemTime) -> Arc<SecretString> {
         if !self.0.is_single_use {
             return self.current(issuer, now);
@@ -108,7 +108,7 @@ fn unix_seconds(now: SystemTime) -> u64 {
 }
 
 impl Assertion {
-    /// `None` where the clock was set back behind the signing: the issuer would refuse it.
+    /// `None` if the clock was set back to before the signing: the issuer would refuse the assertion.
     fn age(&self, now: u64) -> Option<u64> {
         now.checked_sub(self.issued_at)
     }

@@ -1,4 +1,4 @@
-//! As much of DER as it takes to find an RSA key and its size (PKCS#1, RFC 8017 appendix A.1.2; PKCS#8, RFC 5958).
+//! A minimal reader of DER, to find an RSA key and its size (PKCS#1, RFC 8017 appendix A.1.2; PKCS#8, RFC 5958).
 
 const INTEGER: u8 = 0x02;
 const OCTET_STRING: u8 = 0x04;
@@ -29,7 +29,7 @@ pub(super) fn modulus_bits(der: &[u8]) -> Option<usize> {
     Some((modulus.len() - first) * 8 - zeros)
 }
 
-/// One element of that type: its content, and what stands behind it.
+/// Reads one element with this tag: its content, and the bytes behind it.
 fn take(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (found, rest) = der.split_first()?;
     let (length, rest) = length(rest)?;

@@ -57,8 +57,8 @@ impl Key {
         let fail = |problem: &str| ConfigError::key(path, problem.to_owned(), DOWNLOAD);
         let decoded = if text.trim_ascii_start().starts_with('{') { None } else { decode(text) };
         let text = decoded.as_ref().map_or(text, |decoded| decoded.as_str());
-        // serde reads a struct from a list as well. The parser's message may quote what it found: only the place is
-        // passed on.
+        // serde also reads a struct from a list. The parser's message may quote the input: only line and column are
+        // shown.
         let is_object = text.trim_ascii_start().starts_with('{');
         let file: KeyJson = serde_json::from_str(if is_object { text } else { "" }).map_err(|error| {
             let (line, column) = (error.line(), error.column());

@@ -1,4 +1,4 @@
-//! Where a key comes from: a file, which may be replaced by another, or a pipe.
+//! The source of a key: a file, which may be replaced, or a pipe.
 
 use std::{
     fs::{self, File, Metadata},
@@ -15,7 +15,7 @@ use crate::{echo, error::config::ConfigError, issuer::client_auth::key::Key};
 
 /// A key.json has about 2 KiB.
 const MAX_BYTES: usize = 64 * 1024;
-/// A pipe without a writer, or a terminal at which nobody types, would wait for ever.
+/// Reading a pipe without a writer, or a terminal without input, would wait for ever.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The file that a key came from.
@@ -36,7 +36,7 @@ struct Stamp {
 }
 
 impl KeyFile {
-    /// Reads the key. Where the path is that of a pipe there is no file to watch.
+    /// Reads the key. If the path names a pipe, there is no file to watch.
     pub(crate) fn open(path: &Path) -> Result<(Key, Option<Self>), ConfigError> {
         if echo::looks_like_a_key(&path.to_string_lossy()) {
             let problem = "the path looks like the key itself".to_owned();
@@ -86,7 +86,7 @@ impl Stamp {
     }
 }
 
-/// Reads a pipe on a thread of its own, which is left behind if nothing comes.
+/// Reads a pipe on a thread of its own, which keeps waiting if no data comes.
 fn read_in_time(path: &Path) -> io::Result<Zeroizing<String>> {
     let (done, outcome) = mpsc::channel();
     let path = path.to_owned();

@@ -1,4 +1,4 @@
-//! A map that is bounded in entries and in bytes. Entries that are used least make room.
+//! A map that is bounded in entries and in bytes. The least used entries are removed first.
 
 use std::{
     hash::{BuildHasherDefault, Hash, Hasher},
@@ -15,8 +15,8 @@ const OVERHEAD_BYTES: usize = 128;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(u128);
 
-/// Hashes tokens by SipHash-2-4 of 128 bits, a keyed function, with a random key that never leaves the process: nobody
-/// outside can look for two tokens with one hash, and no hash says anything about its token.
+/// Hashes tokens by SipHash-2-4 of 128 bits, a keyed function, with a random key that never leaves the process. So
+/// nobody outside can search for two tokens with the same hash, and a hash reveals nothing about its token.
 pub(crate) struct Keyer(SipHasher24);
 
 /// The weight of an entry, in bytes. Each entry weighs at least the total bytes divided by the maximum number of
@@ -42,7 +42,7 @@ impl Keyer {
     }
 }
 
-/// A map of at most so many entries, so many bytes in all, and so many bytes for the largest entry.
+/// A map of at most `capacity` entries and `bytes` bytes in total; its largest entry has at most `largest` bytes.
 ///
 /// The cache crate divides the bytes among shards and refuses an entry that weighs more than 97 % of a shard. So each
 /// shard must be large enough for the largest entry, and a single entry must not weigh the whole shard.
