@@ -529,3 +529,13 @@ async fn an_eviction_of_a_role_finds_who_has_it_and_nobody_else() {
     verifier.evict_role(&"77".into(), &"viewer".into());
     assert!(!asked_about(&admin).await && asked_about(&viewer).await);
 }
+
+#[tokio::test]
+async fn a_verdict_is_as_old_as_its_question() {
+    let world = World::new().await;
+    let timed = Timed::new(world.builder());
+    let _ = authorize(&timed.verifier, &world.token).await.unwrap();
+    timed.advance(SECOND * 40);
+    let caller = authorize(&timed.verifier, &world.token).await.unwrap();
+    assert!((SECOND * 40..SECOND * 41).contains(&caller.verdict_age()), "{:?}", caller.verdict_age());
+}
