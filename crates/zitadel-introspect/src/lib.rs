@@ -35,6 +35,14 @@
 //!
 //! Verdicts are held in a cache for 60 s unless set otherwise ([`VerifierBuilder::cache_ttl`]): a revoked token works
 //! for at most this time. If a held verdict lacks a role, the issuer is asked once more before the request is refused.
+//!
+//! # What this crate does to the process
+//!
+//! - The first verifier starts one thread, `zitadel-introspect`, which lives as long as the process: questions and pooled
+//!   connections must outlive the runtimes of callers.
+//! - It installs the `aws_lc_rs` provider of `jsonwebtoken`, unless the program has installed a provider before.
+//! - It registers a handler with `pthread_atfork` (Unix): so a verifier notices that it is in a child of `fork`.
+//! - Each verifier publishes its numbers to the `metrics` facade once a second.
 
 // The layers ("floors") of this crate, lowest first: a module imports from lower floors, or from its own folder.
 // `.ci/floors` reads this list.
