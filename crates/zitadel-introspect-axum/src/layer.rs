@@ -4,13 +4,13 @@ use std::{fmt, sync::Arc};
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    extract::{FromRequestParts, RawPathParams},
+    extract::{FromRequestParts, RawPathParams, rejection::RawPathParamsRejection},
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Request, header::AUTHORIZATION, request::Parts};
 use tower_layer::Layer;
-use zitadel_introspect::{AuthError, Caller, Requirement, Verifier};
+use zitadel_introspect::{AuthError, Caller, Requirement, Role, Verifier};
 use zitadel_introspect_tower::{BoxError, Gate, Guard, GuardLayer};
 
 use crate::Rejection;
@@ -83,7 +83,14 @@ impl RequireAuthorizationLayer {
         let parameter = parameter.to_owned();
         Self::from_request(verifier, move |head| {
             let mut head = head.clone();
-            let parameters = RawPathParams::from_request_parts(&mut head, &()).now_or_never()?.ok()?;
+            let parameters = match RawPathParams::from_request_parts(&mut head, &()).now_or_never()? {
+                Ok(parameters) => parameters,
+                // Bytes that are no text name nothing that anybody has a role in.
+                Err(RawPathParamsRejection::InvalidUtf8InPathParam(_)) => {
+                    return Some(Requirement::any_role(Vec::<Role>::new()));
+                }
+                Err(_) => return None,
+            };
             let value = parameters.iter().find_map(|(name, value)| (name == parameter).then_some(value))?;
             Some(requirement(value))
         })

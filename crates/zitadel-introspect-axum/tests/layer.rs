@@ -171,6 +171,8 @@ async fn a_router_is_guarded_by_a_parameter_of_its_path() {
         ("/organizations/1%20/reports", Some("one"), 403),
         ("/organizations/1/reports", Some("dead"), 401),
         ("/organizations/1/reports", None, 401),
+        ("/organizations/%FF/reports", None, 401),
+        ("/organizations/%FF/reports", Some("one"), 403),
         ("/wrong/1/reports", Some("one"), 500),
     ] {
         let mut request = Request::get(path);

@@ -21,7 +21,6 @@ use crate::{
     token::AccessToken,
     verdict::{
         Active,
-        cache::bounded::Key,
         engine::{Engine, Known},
         freshness::{Asker, Freshness, Obtained},
     },
@@ -35,7 +34,6 @@ const SHORTEST_LOOK: Duration = Duration::from_millis(10);
 #[must_use = "a newer caller has newer claims"]
 pub struct Caller {
     active: Arc<Active>,
-    key: Key,
     obtained_at: Instant,
     /// The issuer was asked during this request.
     is_fresh: bool,
@@ -49,13 +47,12 @@ impl Caller {
     pub(crate) fn new(
         judge: &Arc<Judge>,
         token: AccessToken,
-        key: Key,
         active: Arc<Active>,
         began: Instant,
         obtained_at: Instant,
     ) -> Self {
         let is_fresh = active.was_asked_since(began);
-        Self { active, key, obtained_at, is_fresh, token, judge: Arc::clone(judge) }
+        Self { active, obtained_at, is_fresh, token, judge: Arc::clone(judge) }
     }
 
     /// What the issuer says of the caller.
@@ -109,23 +106,25 @@ impl Caller {
         if serves && requirement.is_met(&self.active.claims) {
             return Ok(self.clone());
         }
-        // This future is boxed and has a timer: it is made only if something may have to be awaited.
-        Box::pin(self.meet(requirement, asker.obtained, now)).await
+        let key = engine.cache.key(&self.token);
+        let known = match freshness {
+            // The cache may hold a newer verdict, or a refusal.
+            Freshness::Ask | Freshness::ServeStale => {
+                Known { key, active: engine.cache.active(&key), obtained: Obtained::FromCache }
+            }
+            _ => Known { key, active: Some(Arc::clone(&self.active)), obtained: asker.obtained },
+        };
+        // In a box, and with its timer, only where something may have to be awaited.
+        Box::pin(self.meet(requirement, known, now)).await
     }
 
-    async fn meet(
-        &self,
-        requirement: &Requirement,
-        obtained: Obtained,
-        began: Now,
-    ) -> Result<Self, AuthError> {
-        let known = Known { key: self.key, active: Some(Arc::clone(&self.active)), obtained };
+    async fn meet(&self, requirement: &Requirement, known: Known, began: Now) -> Result<Self, AuthError> {
         let active = self.judge.decide(&self.token, known, requirement, began).await?;
         if Arc::ptr_eq(&active, &self.active) {
             return Ok(self.clone());
         }
         let now = self.judge.clock.now().instant;
-        Ok(Self::new(&self.judge, self.token.clone(), self.key, active, began.instant, now))
+        Ok(Self::new(&self.judge, self.token.clone(), active, began.instant, now))
     }
 
     /// Completes when the caller no longer meets the requirement: the token has expired, or the verdict has expired or
@@ -171,7 +170,7 @@ impl Caller {
     }
 
     fn obtained(&self, engine: &Engine, now: Now) -> Obtained {
-        let is_evicted = || engine.cache.ledger.concerns(&self.key, &self.active);
+        let is_evicted = || engine.cache.ledger.concerns(&engine.cache.key(&self.token), &self.active);
         Obtained::earlier(self.obtained_at, self.is_fresh, now.instant, is_evicted)
     }
 

@@ -62,8 +62,8 @@ impl Verifier {
     ) -> Option<Caller> {
         let token = AccessToken::from_headers(authorization_fields).ok()?;
         let now = self.0.clock.now();
-        let (key, active) = self.0.engine().ok()?.hit(&token, requirement, now).ok()?;
-        Some(Caller::new(&self.0, token, key, active, now.instant, now.instant))
+        let active = self.0.engine().ok()?.hit(&token, requirement, now).ok()?;
+        Some(Caller::new(&self.0, token, active, now.instant, now.instant))
     }
 
     /// As [`authorize`](Self::authorize), for optional credentials: `None` if the request has no bearer credentials;
@@ -100,18 +100,15 @@ impl Verifier {
     /// As [`authorize`](Self::authorize).
     pub async fn verify(&self, token: AccessToken, requirement: &Requirement) -> Result<Caller, AuthError> {
         let began = self.0.clock.now();
-        let (key, active) = match self.0.engine_or_refuse()?.hit(&token, requirement, began) {
-            Ok((key, active)) => {
+        let active = match self.0.engine_or_refuse()?.hit(&token, requirement, began) {
+            Ok(active) => {
                 let now = began.instant;
-                return Ok(Caller::new(&self.0, token, key, active, now, now));
+                return Ok(Caller::new(&self.0, token, active, now, now));
             }
-            Err(known) => {
-                let key = known.key;
-                // Boxed, so that the future of a cache hit, the usual case, stays small.
-                (key, Box::pin(self.0.decide(&token, known, requirement, began)).await?)
-            }
+            // Boxed, so that the future of a cache hit, the usual case, stays small.
+            Err(known) => Box::pin(self.0.decide(&token, known, requirement, began)).await?,
         };
-        Ok(Caller::new(&self.0, token, key, active, began.instant, self.0.clock.now().instant))
+        Ok(Caller::new(&self.0, token, active, began.instant, self.0.clock.now().instant))
     }
 
     /// Checks that the issuer accepts our credentials: introspects a token that was never issued.

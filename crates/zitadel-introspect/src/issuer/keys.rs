@@ -88,7 +88,7 @@ impl Keys {
 
     /// Fetches the keys, to see whether they can be had.
     pub(crate) async fn fetch(&self) -> Result<(), IssuerError> {
-        self.0.get().await.map(|_| ())
+        self.0.fetched().await.map(|_| ())
     }
 }
 

@@ -83,7 +83,7 @@ impl<T: Send + Sync + 'static> Remembered<T> {
     pub(crate) fn known(&self) -> Option<Arc<T>> {
         let mut state = self.0.lock();
         let document = state.document.clone()?;
-        if self.0.is_old(&state) && state.fetching.is_none() && self.0.may_fetch(&state) {
+        if self.0.is_old(&state) && state.in_flight().is_none() && self.0.may_fetch(&state) {
             drop(self.begin(&mut state)); // a task of its own: nobody waits for it
         }
         Some(document)
@@ -93,11 +93,10 @@ impl<T: Send + Sync + 'static> Remembered<T> {
     pub(crate) async fn fetched(&self) -> Result<Arc<T>, IssuerError> {
         let fetching = {
             let mut state = self.0.lock();
-            match &state.fetching {
-                // A fetch whose task ended but did not clear `fetching` was lost: start a new fetch.
-                Some(fetching) if fetching.peek().is_none() => Some(fetching.clone()),
-                _ if self.0.may_fetch(&state) => Some(self.begin(&mut state)),
-                _ => None,
+            match state.in_flight() {
+                Some(fetching) => Some(fetching),
+                None if self.0.may_fetch(&state) => Some(self.begin(&mut state)),
+                None => None,
             }
         };
         if let Some(fetching) = fetching {
@@ -117,6 +116,13 @@ impl<T: Send + Sync + 'static> Remembered<T> {
         let fetching = fetch.map(|_| ()).boxed().shared();
         state.fetching = Some(fetching.clone());
         fetching
+    }
+}
+
+impl<T> State<T> {
+    /// The fetch in flight. A fetch that ended without saying so, by a panic, is over as well.
+    fn in_flight(&self) -> Option<Shared<BoxFuture<'static, ()>>> {
+        self.fetching.clone().filter(|fetching| fetching.peek().is_none())
     }
 }
 

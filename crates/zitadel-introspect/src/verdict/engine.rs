@@ -20,7 +20,7 @@ use crate::{
         Active, Outcome, Refused, Verdict,
         cache::{Cache, bounded::Key},
         freshness::{Asker, Freshness, Lifetimes, Obtained},
-        in_flight::{InFlight, Joined},
+        in_flight::{InFlight, Joined, Waiting},
         source::Source,
     },
 };
@@ -75,7 +75,7 @@ impl Engine {
         token: &AccessToken,
         requirement: &Requirement,
         now: Now,
-    ) -> Result<(Key, Arc<Active>), Known> {
+    ) -> Result<Arc<Active>, Known> {
         let key = self.cache.key(token);
         let active = self.cache.active(&key);
         let asker = Asker { max_age: requirement.max_age(), obtained: Obtained::FromCache };
@@ -87,7 +87,7 @@ impl Engine {
                     _ => return Err(Known { key, active: Some(active), obtained: Obtained::FromCache }),
                 }
                 self.counters.hits.count();
-                Ok((key, active))
+                Ok(active)
             }
             active => Err(Known { key, active, obtained: Obtained::FromCache }),
         }
@@ -158,10 +158,10 @@ impl Engine {
         let asker = Asker { max_age, obtained: known.obtained };
         let freshness = known.active.as_ref().map(|active| self.settings.lifetimes.judge(active, asker, now));
         match (&known.active, freshness) {
-            (Some(active), Some(Freshness::Serve)) => return Ok(self.serve(active)),
+            (Some(active), Some(Freshness::Serve)) => return Ok(self.serve(active, known.obtained)),
             (Some(active), Some(Freshness::ServeAndRenew)) => {
                 self.renew_ahead(token, known.key, active);
-                return Ok(self.serve(active));
+                return Ok(self.serve(active, known.obtained));
             }
             (Some(active), Some(Freshness::Expired)) => {
                 return Ok(Verdict::Refused(Refused::of(&active.claims, InvalidToken::Expired)));
@@ -228,8 +228,10 @@ impl Engine {
         outcome.ok().or(newest.map(Verdict::Active))
     }
 
-    fn serve(&self, active: &Arc<Active>) -> Verdict {
-        self.counters.hits.count();
+    fn serve(&self, active: &Arc<Active>, obtained: Obtained) -> Verdict {
+        if matches!(obtained, Obtained::FromCache) {
+            self.counters.hits.count();
+        }
         Verdict::Active(Arc::clone(active))
     }
 
@@ -249,12 +251,26 @@ impl Engine {
                 }
                 waiting
             }
-            Joined::Waiting(waiting) | Joined::Next(waiting) => {
+            Joined::Waiting(waiting) => {
                 self.counters.coalesced.count();
                 waiting
             }
+            Joined::Next(waiting) => {
+                self.counters.coalesced.count();
+                return self.within_timeout(waiting).await;
+            }
         };
         waiting.await
+    }
+
+    /// A caller who waits for the next question waits for the question in flight as well: for both within one time-out.
+    async fn within_timeout(&self, waiting: Waiting) -> Outcome {
+        let timeout = self.settings.timeout;
+        // On the library's own thread: the caller's runtime may have no timer.
+        let limited = self.handle.spawn(async move {
+            tokio::time::timeout(timeout, waiting).await.unwrap_or(Err(IssuerError::TimedOut))
+        });
+        limited.await.unwrap_or(Err(IssuerError::Lost))
     }
 
     /// The question of another caller may have been answered since this caller looked into the cache.

@@ -539,3 +539,34 @@ async fn a_verdict_is_as_old_as_its_question() {
     let caller = authorize(&timed.verifier, &world.token).await.unwrap();
     assert!((SECOND * 40..SECOND * 41).contains(&caller.verdict_age()), "{:?}", caller.verdict_age());
 }
+
+#[tokio::test]
+async fn an_old_caller_is_judged_by_the_newest_verdict_and_not_by_their_own() {
+    let world = World::new().await;
+    let any = Requirement::any_caller();
+    let timed = Timed::new(world.builder().serve_stale_on_error(SECOND * 300));
+    let caller = authorize(&timed.verifier, &world.token).await.unwrap();
+    timed.advance(SECOND * 55);
+    world.token.revoke();
+    let now = Requirement::any_caller().fresh_within(Duration::ZERO);
+    assert_eq!(status(&require(&timed.verifier, &world.token, &now).await), 401);
+    timed.advance(SECOND * 2);
+    assert_eq!(status(&caller.require(&now).await), 401, "the refusal is held");
+    world.issuer.stop().await;
+    timed.advance(SECOND * 13);
+    assert_eq!(status(&caller.require(&any).await), 503, "known to be inactive, and not stale");
+}
+
+#[tokio::test]
+async fn old_callers_of_one_token_share_what_is_held() {
+    let world = World::new().await;
+    let timed = Timed::new(world.builder());
+    let callers =
+        [authorize(&timed.verifier, &world.token).await, authorize(&timed.verifier, &world.token).await];
+    timed.advance(SECOND * 40);
+    let fresh = Requirement::any_caller().fresh_within(SECOND * 30);
+    for caller in callers {
+        let _ = caller.unwrap().require(&fresh).await.unwrap();
+    }
+    assert_eq!(world.issuer.introspections(), 2);
+}

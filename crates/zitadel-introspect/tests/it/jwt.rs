@@ -581,3 +581,24 @@ async fn made_up_jwts_cannot_push_out_that_one_was_revoked() {
     clock.advance(Duration::from_secs(6));
     assert_eq!(status(&authorize(&verifier, &token).await), 401, "not read locally again");
 }
+
+#[tokio::test]
+async fn the_issuers_verdict_on_a_jwt_is_not_replaced_by_an_old_callers_reading() {
+    let world = World::new().await;
+    let clock = TestClock::new();
+    let builder = world.builder().verify_jwts_locally_without_revocation(world.project.id());
+    let verifier = builder.clock(&clock).build().unwrap();
+    let (admin, viewer) = (Requirement::role("admin"), Requirement::role("viewer"));
+    verifier.check().await.unwrap(); // signs the assertion by the issuer's own clock
+    let user = world.issuer.service_user("boss");
+    let grant = user.grant(&world.project, ["admin"]);
+    let request = user.access_token().for_project(&world.project).jwt();
+    let token = request.scopes("urn:zitadel:iam:org:projects:roles").issue();
+    let caller = require(&verifier, &token, &admin).await.unwrap();
+    clock.advance(Duration::from_secs(55));
+    grant.remove();
+    assert_eq!(status(&require(&verifier, &token, &viewer).await), 403, "asked before the denial");
+    clock.advance(Duration::from_secs(15));
+    assert_eq!(status(&caller.require(&admin).await), 403, "the issuer has said so since");
+    assert_eq!(status(&require(&verifier, &token, &admin).await), 403);
+}
