@@ -1,4 +1,4 @@
-//! An answer of the API as one of axum's.
+//! Converts an answer of the API to an axum response.
 
 use axum::{body::Body, response::Response};
 

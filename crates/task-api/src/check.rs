@@ -1,4 +1,4 @@
-//! `task-api check`: looks at everything that a start depends on, and says in words what is wrong.
+//! `task-api check`: checks everything that a start depends on, and explains what is wrong.
 
 use std::{
     fmt::Display,
@@ -18,7 +18,7 @@ use crate::{
 
 /// ZITADEL refuses a client assertion that is two seconds ahead; ours is dated a few seconds back.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(4);
-/// The token is not active, or nothing can be said of it; all else is well.
+/// The token is inactive, or its state is unknown; all other checks passed.
 const NOT_ACTIVE: u8 = 1;
 
 /// What was found out so far.
@@ -32,7 +32,7 @@ fn ok(what: &str, finding: impl Display) {
 }
 
 fn print(line: &str) {
-    // A closed standard output is no reason to stop: the exit status tells as well.
+    // A closed standard output does not stop the check: the exit status reports the result as well.
     let _ = writeln!(io::stdout(), "{line}");
 }
 
@@ -88,7 +88,7 @@ pub(crate) async fn run(settings: &Settings, token_file: Option<&Path>) -> ExitC
     }
 }
 
-/// A verifier and its client id, where domain and key are good.
+/// A verifier and its client id, if domain and key are valid.
 fn credentials(settings: &Settings, report: &mut Report) -> Option<(Verifier, String)> {
     let issuer = verifier::issuer(settings).map_err(|problem| report.failed("domain", problem));
     let auth = verifier::client_auth(settings).map_err(|problem| report.failed("key", problem));
@@ -117,8 +117,8 @@ fn others_can_read(key: Option<&Path>) {
 #[cfg(not(unix))]
 fn others_can_read(_key: Option<&Path>) {}
 
-/// Whether the server could listen, and what is wrong with how it would serve. A port that is taken is a warning: the server
-/// itself may run already.
+/// Whether the server could listen, and whether its other settings are valid. A port in use is only a warning: the
+/// server itself may already be running.
 fn addresses(settings: &Settings, report: &mut Report) {
     let http = (settings.address(), "--port", "--port or --bind");
     let grpc = settings.grpc_address().map(|address| (address, "--grpc-port", "--grpc-port or --bind"));
@@ -188,7 +188,7 @@ fn compare_clocks(ours: RangeInclusive<SystemTime>, theirs: SystemTime, report: 
     }
 }
 
-/// Says whose token it is, or why it may be refused; whether it is active.
+/// Prints whose token it is, or why it may be refused. Returns whether the token is active.
 async fn explain(verifier: &Verifier, token: &str) -> bool {
     let header = format!("Bearer {token}");
     match verifier.authorize([header.as_bytes()], &Requirement::any_caller()).await {

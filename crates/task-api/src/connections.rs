@@ -9,9 +9,9 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Connections of one port: well below the 1,024 handles that a process has unless told otherwise.
+/// Connections of one port: well below 1,024, the usual limit of file handles per process.
 pub(crate) const MAX_CONNECTIONS: usize = 512;
-/// From so many on, a new connection ends the one that has been idle for longest.
+/// From this number on, each new connection closes the connection that has been idle for longest.
 const SCARCE: usize = MAX_CONNECTIONS - 64;
 
 /// The connections of one port.
@@ -31,15 +31,15 @@ struct All {
 #[derive(Debug)]
 struct Place {
     client: IpAddr,
-    /// Since when nothing is asked on it; `None` while requests are worked on.
+    /// Since when the connection is idle; `None` while requests are in flight.
     idle_since: Option<Instant>,
     requests: usize,
-    /// It was told to end.
+    /// The connection was asked to close.
     ends: bool,
     end: Arc<Notify>,
 }
 
-/// A connection that counts until this is dropped. Clones are the same connection.
+/// A connection that counts until its last clone is dropped. Clones are the same connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection(Arc<Inner>);
 
@@ -50,7 +50,7 @@ struct Inner {
     end: Arc<Notify>,
 }
 
-/// A request that is worked on, until this is dropped.
+/// A request in flight, until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Busy(Connection);
 
@@ -59,7 +59,7 @@ impl Connections {
         Arc::new(Self { per_client, all: Mutex::default() })
     }
 
-    /// Takes a connection in; `None` where the client has its share and works on all of it.
+    /// Registers a connection; `None` if the client has reached its limit and none of its connections is idle.
     pub(crate) fn enter(self: &Arc<Self>, client: IpAddr) -> Option<Connection> {
         let mut all = self.lock();
         let own = all.of_client.get(&client).copied().unwrap_or_default();
@@ -90,7 +90,7 @@ impl Connections {
 }
 
 impl All {
-    /// Whether there was an idle one to end, of this client or of any.
+    /// Asks the longest idle connection, of this client or of any client, to close; false if none is idle.
     fn end_longest_idle(&mut self, client: Option<IpAddr>) -> bool {
         let is_wanted =
             |place: &&mut Place| !place.ends && client.is_none_or(|client| client == place.client);
@@ -112,12 +112,12 @@ impl Connection {
         Busy(self.clone())
     }
 
-    /// Ready when the connection is to end after what it is working on.
+    /// Ready when the connection must close after its requests in flight.
     pub(crate) async fn ended(&self) {
         self.0.end.notified().await;
     }
 
-    /// Whether no request is worked on.
+    /// Whether no request is in flight.
     pub(crate) fn is_idle(&self) -> bool {
         let all = self.0.connections.lock();
         all.places.get(&self.0.number).is_none_or(|place| place.idle_since.is_some())

@@ -1,4 +1,4 @@
-//! The whole thing without a ZITADEL: an embedded issuer with a project, a viewer and an admin.
+//! Runs without a ZITADEL: an embedded issuer with a project, a viewer and an admin.
 
 use std::io::{self, Write};
 
@@ -37,7 +37,7 @@ impl Demo {
         Ok(Self { issuer, api, viewer, admin, folder })
     }
 
-    /// A database that ends with the demo.
+    /// A database that is deleted when the demo ends.
     pub(crate) fn database(&self) -> String {
         format!("sqlite://{}", self.folder.path().join("tasks.db").display())
     }
@@ -75,7 +75,7 @@ curl -i -H "Authorization: Bearer $ADMIN" {api}/api/tasks
         );
         let over_grpc = grpc.map(grpc_guide).unwrap_or_default();
         let guide = format!("{guide}{over_grpc}# in a browser: {api}/docs\n\n");
-        // A closed standard output is no reason to stop.
+        // A closed standard output does not stop the demo.
         let _ = io::stdout().write_all(guide.as_bytes());
     }
 }

@@ -1,4 +1,4 @@
-//! How the process ends where there is nothing to serve.
+//! How the process ends if it cannot start.
 
 use std::{error::Error, process::ExitCode};
 
@@ -7,7 +7,7 @@ pub(crate) const BAD_CONFIGURATION: u8 = 2;
 
 pub(crate) type StartError = Box<dyn Error + Send + Sync>;
 
-/// Says in one line why there is nothing to serve.
+/// Prints in one line why the process cannot start.
 #[must_use]
 pub fn fail(error: &dyn Error) -> ExitCode {
     say(&format!("error: {error}"));

@@ -1,4 +1,4 @@
-//! Reads the task out of a request: from the body, an urlencoded or multipart form or JSON, else from the query.
+//! Reads the task from a request: from the body (an urlencoded or multipart form, or JSON), else from the query.
 
 use std::{convert::Infallible, future::ready};
 
@@ -11,15 +11,15 @@ use serde::Deserialize;
 /// Why a request has no task to add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoTask {
-    /// None was sent, or an empty one.
+    /// No task was sent, or an empty task.
     Empty,
     /// A form with a broken escape or part, or text that is not UTF-8.
     MalformedForm,
-    /// Not a JSON object with a text as its `task`.
+    /// Not a JSON object whose `task` is a string.
     MalformedJson,
-    /// It has a U+0000, which PostgreSQL cannot keep.
+    /// The task contains U+0000, which PostgreSQL cannot store.
     HasNul,
-    /// The body is of a type that is not read.
+    /// The media type of the body is not supported.
     UnsupportedType,
 }
 
@@ -34,7 +34,7 @@ enum Body {
 ///
 /// # Errors
 ///
-/// [`NoTask`] where there is none.
+/// [`NoTask`] if there is no task to add.
 pub async fn read_task(
     content_type: Option<&[u8]>,
     body: Bytes,
@@ -78,7 +78,7 @@ impl Body {
     }
 }
 
-/// Reads all parts, so that a broken one is noticed wherever it stands. A file is no value.
+/// Reads all parts, so that a malformed part is found at any position. A part with a file name is ignored.
 async fn first_part(body: Bytes, boundary: String) -> Result<Option<String>, NoTask> {
     let mut parts = Multipart::new(stream::once(ready(Ok::<_, Infallible>(body))), boundary);
     let mut task = None;
@@ -106,7 +106,7 @@ fn member(body: &[u8]) -> Result<Option<String>, NoTask> {
     Ok(document.task)
 }
 
-/// Reads all fields, so that a broken one is noticed wherever it stands.
+/// Reads all fields, so that a malformed field is found at any position.
 fn first_task(form: &[u8]) -> Result<Option<String>, NoTask> {
     let mut task = None;
     for field in form.split(|byte| *byte == b'&') {

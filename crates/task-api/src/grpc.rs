@@ -1,4 +1,4 @@
-//! The same tasks over gRPC, beside HTTP and on the same store.
+//! The same tasks over gRPC. The service runs beside HTTP and uses the same store.
 
 mod front;
 
@@ -38,21 +38,21 @@ mod proto {
 }
 
 const DEFINITION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/example.bin"));
-/// A bug of ours.
+/// The message for a bug in this program.
 const INTERNAL: &str = "internal server error";
 const HINT: &str = "create a new task with `AddTask`";
 
-/// What clients take in one message unless told otherwise; longer lists are for the pages of HTTP.
+/// The default message limit of gRPC clients; clients must read longer lists in pages over HTTP.
 const MAX_LIST_BYTES: usize = 4 * 1024 * 1024;
-/// Of one stream, which is one transaction.
+/// The limits of one stream, which is one transaction.
 const MAX_STREAM_TASKS: usize = 10_000;
 const MAX_STREAM_BYTES: usize = 1024 * 1024;
 /// The body of one call: the texts of a stream, and some bytes of framing for each text.
 const MAX_CALL_BYTES: usize = MAX_STREAM_BYTES + 16 * MAX_STREAM_TASKS;
-/// Of a message to the standard services, which are open to everybody.
+/// The limit of a message to the standard services, which are open to everybody.
 const MAX_STANDARD_BYTES: usize = 4 * 1024;
 
-/// Serves until `stop` is ready; then finishes the calls under way, for 20 s at most.
+/// Serves until `stop` is ready; then finishes the calls in flight, for 20 s at most.
 ///
 /// # Errors
 ///
@@ -97,7 +97,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// A service under its name.
+/// Routes calls to a service by its name.
 fn routed<S>(service: S) -> Router
 where
     S: NamedService

@@ -1,10 +1,10 @@
 //! The tasks server of ZITADEL's guide for APIs.
 //!
-//! `tasks.rs` says what each route answers and knows no web framework; `form.rs` reads a task, `page.rs` which part of
-//! the list is asked for, `store.rs` keeps tasks; `arguments.rs`, `settings.rs`, `verifier.rs`, `start.rs` and `demo.rs`
-//! are the way from the command line to a listening socket, `check.rs` the way to an explanation. Only `routes.rs`, the
-//! glue to axum, the layers `limits.rs` and `observe.rs`, and `serve.rs`, the server around it with its
-//! `connections.rs`, know the framework; `grpc.rs` is the same for tonic.
+//! `tasks.rs` makes the answers of each route and uses no web framework; `form.rs` reads a task, `page.rs` reads which
+//! part of the list is requested, `store.rs` stores tasks; `arguments.rs`, `settings.rs`, `verifier.rs`, `start.rs` and
+//! `demo.rs` lead from the command line to a listening socket; `check.rs` checks the settings and explains problems.
+//! Only `routes.rs` (the glue to axum), the layers `limits.rs` and `observe.rs`, and `serve.rs` (the server around
+//! them, with its `connections.rs`) use the framework; `grpc.rs` is the same for tonic.
 
 // The floors, from the ground up: a module imports from floors below its own, or from its own folder. `.ci/floors` reads
 // this list.

@@ -1,4 +1,4 @@
-//! How much of the server anybody may have: requests at once, time for one, and the rate of one client.
+//! Limits: requests in flight, the time of one request, and the request rate of one client.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -24,12 +24,12 @@ use crate::{answer::respond, tasks};
 /// How often clients without recent requests are removed.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
 
-/// What an operator may set; clones share it.
+/// The limits that an operator may set; clones share their state.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// For requests that are worked on at once; more are refused with 503.
+    /// For requests in flight; further requests are refused with 503.
     at_once: Arc<Semaphore>,
-    /// For requests of one client in a second; more are refused with 429.
+    /// For requests of one client per second; further requests are refused with 429.
     rate: Option<Limiter>,
     connections_per_client: usize,
 }
@@ -37,7 +37,7 @@ pub struct Limits {
 /// How many clients have their own rate. Further clients share one rate until some clients are removed.
 const MOST_CLIENTS: usize = 50_000;
 
-/// Half of the connections of a port: a proxy before the server is one client, and nobody else takes all of them.
+/// Half of the connections of a port: a proxy before the server counts as one client, and no client can take them all.
 const CONNECTIONS_PER_CLIENT: usize = 256;
 
 /// The sender, by the address of the connection. Headers of a proxy are not read.
@@ -51,14 +51,14 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Requests at once, and requests of one client in a second.
+    /// Limits the requests in flight, and the requests of one client per second.
     #[must_use]
     pub fn new(at_once: usize, per_second: Option<NonZeroU32>) -> Self {
         let (at_once, rate) = (Arc::new(Semaphore::new(at_once)), per_second.map(limiter));
         Self { at_once, rate, connections_per_client: CONNECTIONS_PER_CLIENT }
     }
 
-    /// Connections of one client to each port.
+    /// Limits the connections of one client to each port.
     #[must_use]
     pub fn connections_per_client(mut self, connections: usize) -> Self {
         self.connections_per_client = connections;
@@ -69,7 +69,7 @@ impl Limits {
         self.connections_per_client
     }
 
-    /// Puts the limits around routes, with a time for one request.
+    /// Applies the limits to routes, with a time limit for one request.
     pub(crate) fn around<S: Clone + Send + Sync + 'static>(
         &self,
         routes: Router<S>,
@@ -117,7 +117,7 @@ async fn limit_rate(State(limiter): State<Limiter>, request: Request, next: Next
     }
 }
 
-/// One customer's network, where IPv6 gives each of them 2^64 addresses.
+/// The network of one customer: IPv6 gives each customer 2^64 addresses.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

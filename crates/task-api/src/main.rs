@@ -79,7 +79,7 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// SIGHUP ends nothing: the key file is read again.
+/// SIGHUP does not end the process: it makes the process read the key file again.
 #[cfg(unix)]
 fn reload_key_at_hangup(verifier: Verifier) -> io::Result<()> {
     use signal::unix::{SignalKind, signal};

@@ -1,4 +1,4 @@
-//! The methods of the tasks service over gRPC: their names, and what each requires.
+//! The methods of the tasks service over gRPC: their names and requirements.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use zitadel_introspect_tonic::{Methods, Requirement};
 
 use crate::{options::Options, tasks};
 
-/// The name of the tasks service, as its definition says it.
+/// The name of the tasks service in its definition.
 pub(crate) const SERVICE: &str = "zitadel.go.example.api.v3alpha.ExampleService";
 
 /// The requirement of each method. A method that is not named here is denied.
@@ -20,7 +20,7 @@ pub(crate) fn methods(options: &Options) -> Methods {
         .public_health_and_reflection()
 }
 
-/// The name of a method that there is: what callers make up is kept nowhere.
+/// The name of a method, if the method exists: invented names must not be stored in metrics.
 pub(crate) fn known(path: &str) -> Option<&'static str> {
     static NAMES: LazyLock<Vec<String>> =
         LazyLock::new(|| methods(&Options::default()).names().map(str::to_owned).collect());

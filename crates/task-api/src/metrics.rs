@@ -1,4 +1,4 @@
-//! The numbers for Prometheus, on an address of their own.
+//! The metrics for Prometheus, on a separate address.
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -15,12 +15,12 @@ use crate::{
     serve::{self, Speaks},
 };
 
-/// In seconds: from a verdict that is held to a request that waits for everything.
+/// In seconds: from a cache hit to a request that waits for issuer and store.
 const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Collects the numbers of the process from now on, and serves them for as long as it runs. Liveness and readiness are
-/// answered here as well, where no caller can take all connections.
+/// Collects the metrics of the process from now on, and serves them as long as the process runs. Liveness and readiness
+/// are served here as well, because callers cannot use up the connections of this address.
 pub(crate) fn serve(
     listener: TcpListener,
     readiness: Arc<Readiness>,

@@ -46,7 +46,7 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     let (status, took) = (status(&response), began.elapsed());
     let milliseconds = took.as_secs_f64() * 1e3;
     span.in_scope(|| match &*route {
-        // What orchestrators ask every few seconds.
+        // Orchestrators ask for these every few seconds.
         "/api/healthz" | "/readyz" | HEALTH => tracing::debug!(status, milliseconds, "answered"),
         _ => tracing::info!(status, milliseconds, "answered"),
     });
@@ -57,20 +57,20 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     response
 }
 
-/// Behind the guard: says whose request it is.
+/// Runs behind the guard: adds the caller to the request's log span.
 pub(crate) async fn name_caller(request: Request, next: Next) -> Response {
     if let Some(caller) = request.extensions().get::<Caller>() {
         let claims = caller.claims();
         let span = Span::current();
         span.record("user_id", claims.subject());
         span.record("organization_id", claims.organization_id());
-        // Somebody else acts in the user's place.
+        // Set if somebody else acts for the user.
         span.record("actor_id", claims.actor().map(|actor| actor_name(&actor)));
     }
     next.run(request).await
 }
 
-/// The user id of an impersonator, or what else stands in its place.
+/// The user id of an impersonator, or `unnamed`.
 pub(crate) fn actor_name(actor: &serde_json::Value) -> String {
     actor.get("sub").and_then(serde_json::Value::as_str).map_or_else(|| "unnamed".to_owned(), str::to_owned)
 }
@@ -94,7 +94,7 @@ fn request_id(request: &Request) -> HeaderValue {
     usable.cloned().unwrap_or_else(new_id)
 }
 
-/// Unique in this process, and likely so among processes.
+/// Unique in this process, and very likely unique among processes.
 fn new_id() -> HeaderValue {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
     static NEXT: AtomicU64 = AtomicU64::new(0);

@@ -1,4 +1,4 @@
-//! Opens what the settings name: the store, the sockets, the origins that may call.
+//! Opens the store and the sockets of the settings, and reads the CORS origins.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ pub(crate) fn options(settings: &Settings) -> Result<Options, StartError> {
     Ok(Options { add_fresh_within: settings.add_fresh_within.map(|Time(time)| time), cors_origins })
 }
 
-/// An origin as a browser sends it, which is compared to the letter.
+/// An origin exactly as a browser sends it, because origins are compared byte by byte.
 fn cors_origin(text: &str) -> Result<HeaderValue, String> {
     let is_origin = url::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text);
     let value = HeaderValue::try_from(text).ok().filter(|_| is_origin);

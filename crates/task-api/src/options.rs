@@ -1,13 +1,13 @@
-//! What an operator may choose of the API, beyond what the guide says.
+//! Options of the API that the guide does not have.
 
 use std::time::Duration;
 
 use http::HeaderValue;
 
-/// What an operator may choose of the API.
+/// Options of the API that an operator may set.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// How old a verdict may be where a task is added; as old as any unless set.
+    /// How old a verdict may be when a task is added; `None` accepts every cached verdict.
     pub add_fresh_within: Option<Duration>,
     /// Origins whose pages may call the API from a browser.
     pub cors_origins: Vec<HeaderValue>,

@@ -1,4 +1,4 @@
-//! Reads from the query which part of the list is asked for.
+//! Reads from the query which part of the list is requested.
 
 use form_urlencoded::parse;
 
@@ -8,13 +8,13 @@ const MAX_LIMIT: u32 = 1000;
 /// A part of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Page {
-    /// At most so many tasks.
+    /// The maximum number of tasks.
     pub(crate) limit: u32,
-    /// Those behind this position; 0 for the first.
+    /// The page starts after this position; 0 for the first page.
     pub(crate) after: i64,
 }
 
-/// Why there is no such page.
+/// Why the query asks for an invalid page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PageError {
     #[error("limit must be a number from 1 to 1000")]
@@ -24,7 +24,7 @@ pub(crate) enum PageError {
 }
 
 impl Page {
-    /// `None` where the query asks for no page.
+    /// `None` if the query does not ask for a page.
     pub(crate) fn of(query: Option<&str>) -> Result<Option<Self>, PageError> {
         let (mut limit, mut after) = (None, None);
         for (name, value) in parse(query.unwrap_or_default().as_bytes()) {

@@ -1,4 +1,4 @@
-//! The routes on axum: which guard stands where.
+//! The axum routes, and the guard of each.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,7 +33,7 @@ use crate::{
 /// How long a browser may cache the answer to a preflight request.
 const PREFLIGHT_HOLDS: Duration = Duration::from_hours(1);
 
-/// Beyond the limits of its parts: a verdict (5 s), a body (15 s), the store (10 s).
+/// Longer than the limits of all parts together: a verdict (5 s), a body (15 s), the store (10 s).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// What the handlers need.
@@ -41,9 +41,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 pub struct AppState {
     /// Verifies tokens.
     pub verifier: Verifier,
-    /// Keeps tasks.
+    /// Stores tasks.
     pub store: Arc<dyn Store>,
-    /// Knows what is missing.
+    /// Checks whether this instance is ready.
     pub readiness: Arc<Readiness>,
 }
 
@@ -82,7 +82,7 @@ pub fn router(state: AppState, limits: &Limits, options: &Options) -> Router {
         .layer(middleware::from_fn(observe))
 }
 
-/// What an orchestrator asks.
+/// The routes for orchestrators.
 pub(crate) fn health(readiness: Arc<Readiness>) -> Router {
     Router::new()
         .route("/api/healthz", closed(get(healthz)))
@@ -90,7 +90,7 @@ pub(crate) fn health(readiness: Arc<Readiness>) -> Router {
         .with_state(readiness)
 }
 
-/// Lets pages of some origins call the API, and read what clients need of an answer's head.
+/// Lets pages of some origins call the API, and read the response headers that clients need.
 fn cors(options: &Options) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(options.cors_origins.clone())
@@ -117,7 +117,7 @@ async fn refuse_unknown_codings(request: Request, next: Next) -> Response {
     response
 }
 
-/// Other methods are refused, with an `Allow` that axum adds.
+/// Refuses other methods; axum adds the `Allow` header.
 fn closed<S: Clone + Send + Sync + 'static>(methods: MethodRouter<S>) -> MethodRouter<S> {
     methods.fallback(async || respond(tasks::refusal(StatusCode::METHOD_NOT_ALLOWED)))
 }

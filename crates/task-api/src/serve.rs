@@ -1,4 +1,4 @@
-//! The server around the routes: limits of the request head, and an end in bounded time.
+//! The server around the routes: limits the request head, and stops in bounded time.
 
 use std::{
     convert::Infallible,
@@ -40,21 +40,21 @@ use crate::{
 
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 pub(crate) const MAX_HEAD_FIELDS: usize = 100;
-/// For the head of a request; hyper counts the wait for the next request of a connection as well.
+/// The time for the head of a request; hyper also counts the idle time before the next request of a connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// Calls of gRPC on one connection.
+/// gRPC calls in flight on one connection.
 const CALLS_AT_ONCE: u32 = 256;
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// For a connection of gRPC without calls.
+/// How long a gRPC connection may have no calls.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
-/// For a client that does not take what it has asked for.
+/// How long a client may leave its response unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
-/// For a connection that was told to end and waits for the rest of a request's head.
+/// The time for the rest of a request's head, after the connection was asked to close.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
-/// For requests that are under way when the server is told to stop.
+/// The time for requests in flight when the server is asked to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What is spoken on a socket.
+/// The protocol of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speaks {
     /// HTTP/1.1.
@@ -63,7 +63,7 @@ pub enum Speaks {
     Grpc,
 }
 
-/// Serves until `stop` is ready; then finishes the requests under way, for 20 s at most.
+/// Serves until `stop` is ready; then finishes the requests in flight, for 20 s at most.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -73,13 +73,13 @@ pub async fn serve(
 ) {
     let mut stop = pin!(stop);
     let (stopping, stopped) = watch::channel(false);
-    // Each connection holds a sender; the last one that goes away says that all have ended.
+    // Each connection holds a sender; when the last sender is dropped, all connections have ended.
     let (alive, mut ended) = mpsc::channel::<Infallible>(1);
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = Connections::new(limits.per_client());
     loop {
         let accepted = async {
-            // More than that wait in the system's queue: database and issuer need handles as well.
+            // Further connections wait in the system's queue: database and issuer need file handles as well.
             let place = Arc::clone(&places).acquire_owned().await;
             listener.accept().await.map(|accepted| (accepted, place))
         };
@@ -147,7 +147,7 @@ impl Served {
 
     async fn calls(&self, stream: Stream) {
         let calls = Calls::default();
-        // A service of its own: hyper works on its calls beside the connection.
+        // The service needs its own copy: hyper runs the calls in tasks beside the connection.
         let served = Arc::new(Self {
             router: self.router.clone(),
             client: self.client,
@@ -168,7 +168,7 @@ impl Served {
         let serving = pin!(serving);
         tokio::select! {
             () = self.until_the_end(serving) => {}
-            () = calls.idle() => {} // a client that comes again makes a new connection
+            () = calls.idle() => {} // the client can open a new connection
         }
     }
 
@@ -186,7 +186,8 @@ impl Served {
         Ok(answer.map(|inner| Body::new(Answer { inner, _busy: busy })))
     }
 
-    /// Serves; ends after the requests under way where the server stops or the connection is told to end.
+    /// Serves until the connection ends. If the server stops or the connection is asked to close, finishes the requests
+    /// in flight.
     async fn until_the_end<C: GracefulConnection<Error = hyper::Error>>(&self, mut serving: Pin<&mut C>) {
         let mut stopped = self.stopped.clone();
         let is_told = tokio::select! {
@@ -206,7 +207,7 @@ impl Served {
     }
 }
 
-/// The body of an answer: until the last of it is gone its connection is not idle.
+/// The body of an answer: its connection is not idle until the whole body is sent.
 struct Answer {
     inner: Body,
     _busy: Busy,
@@ -248,7 +249,7 @@ struct Count {
     under_way: usize,
 }
 
-/// A call that is under way until this is dropped.
+/// A call in flight, until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Call(Calls);
 
@@ -267,7 +268,7 @@ impl Calls {
         Call(self.clone())
     }
 
-    /// Ready when no first call has come in time, or none for long.
+    /// Ready when the first call does not come in time, or when there is no call for `IDLE_TIMEOUT`.
     async fn idle(&self) {
         let mut count = self.0.subscribe();
         if timeout(HEAD_TIMEOUT, count.wait_for(|count| count.begun)).await.is_err() {

@@ -1,4 +1,4 @@
-//! From the command line to a listening socket: everything that can be wrong is found out here.
+//! From the command line to a listening socket: finds everything that is wrong before the server starts.
 
 use std::{
     io::{self, IsTerminal},
@@ -30,22 +30,22 @@ pub use crate::exit::fail;
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// All that a server needs to serve.
+/// Everything that a server needs to serve.
 #[derive(Debug)]
 pub struct Started {
     /// Verifies tokens.
     pub verifier: Verifier,
-    /// Keeps tasks.
+    /// Stores tasks.
     pub store: Arc<dyn Store>,
-    /// Knows what is missing.
+    /// Checks whether this instance is ready.
     pub readiness: Arc<Readiness>,
-    /// How much anybody may have.
+    /// The limits of requests and connections.
     pub limits: Limits,
-    /// How the API is served, beyond what the guide says.
+    /// Options of the API that the guide does not have.
     pub options: Options,
-    /// Listens already.
+    /// The socket for HTTP, already listening.
     pub listener: TcpListener,
-    /// Listens already, for gRPC, where that is asked for.
+    /// The socket for gRPC, already listening, if gRPC is requested.
     pub grpc: Option<TcpListener>,
     addr: String,
     grpc_addr: Option<String>,
@@ -53,7 +53,7 @@ pub struct Started {
 }
 
 impl Started {
-    /// The last words of the start: for a demo what to try, and where the server listens.
+    /// Prints what to try (demo only), and logs where the server listens.
     pub fn announce(&self) {
         if let Some(demo) = &self.demo {
             demo.print_guide(&self.addr, self.grpc_addr.as_deref());
@@ -74,14 +74,14 @@ pub enum Serves {
     HttpAndGrpc,
 }
 
-/// Reads the arguments, checks all that can be checked, and listens.
+/// Reads the arguments, checks everything that can be checked, and listens.
 ///
 /// # Errors
 ///
-/// The exit code where there is nothing to serve; why stands in one line on standard error.
+/// The exit code if the server cannot start; standard error has the reason in one line.
 pub async fn start(serves: Serves) -> Result<Started, ExitCode> {
     let arguments = Arguments::read()?;
-    // A check says all that matters itself.
+    // `check` prints its results itself.
     let level = if arguments.command.is_some() { "error" } else { "info" };
     log_to_stderr(arguments.settings.log_format(), level);
     log_panics();
@@ -93,7 +93,7 @@ pub async fn start(serves: Serves) -> Result<Started, ExitCode> {
     }
 }
 
-/// Lets go of the database, after the last request.
+/// Closes the database, after the last request.
 pub async fn close(store: &dyn Store) {
     if tokio::time::timeout(CLOSE_TIMEOUT, store.close()).await.is_err() {
         tracing::warn!("the database was not closed in time; what was acknowledged is on disk");
@@ -150,7 +150,7 @@ fn metrics_listener(settings: &Settings) -> Result<Option<TcpListener>, StartErr
     }
 }
 
-/// A demo shows all that there is.
+/// The address of gRPC. A demo always serves gRPC.
 fn grpc_address(
     settings: &Settings,
     serves: Serves,
@@ -164,7 +164,7 @@ fn grpc_address(
     }
 }
 
-/// Where a person on this machine reaches the server.
+/// The URL of the server, for a person on this machine.
 fn public_address(bound: SocketAddr) -> String {
     if bound.ip() == IpAddr::from([127, 0, 0, 1]) {
         format!("http://localhost:{}", bound.port())
@@ -198,7 +198,7 @@ async fn check(verifier: &Verifier) -> Result<(), StartError> {
     }
 }
 
-/// A panic is told in the log, like everything else, in one line.
+/// Logs a panic in one line, like everything else.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Where tasks last: one interface, a folder of migrations for each database.
+//! Stores tasks: one interface, and a folder of migrations for each database.
 
 mod postgres;
 mod sqlite;
@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 
 use self::{postgres::Postgres, sqlite::Sqlite};
 
-/// A task to be kept, and who adds it. When, the database knows.
+/// A task to store, and who adds it. The database adds the time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTask {
     /// The task: any text without U+0000.
@@ -21,10 +21,10 @@ pub struct NewTask {
     pub organization_id: Option<String>,
 }
 
-/// A task that was kept.
+/// A stored task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// Its place in the list: grows with each commit, leaves gaps, and is never used twice.
+    /// The position in the list: it grows with each commit, leaves gaps, and is never used twice.
     pub position: i64,
     /// The task.
     pub task: String,
@@ -34,11 +34,11 @@ pub struct Kept {
 pub trait Store: Debug + Send + Sync {
     /// Appends tasks, in their order: all of them or none.
     ///
-    /// `Ok` means: on disk, flushed. After an error they may have been kept all the same where the database
-    /// did not say; it is never tried a second time.
+    /// `Ok` means that the tasks are flushed to disk. After an error, the tasks may have been stored nevertheless if
+    /// the database did not answer; the store does not retry.
     fn add(&self, tasks: Vec<NewTask>) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// The tasks behind a position (0 for the first), oldest first, at most `limit`.
+    /// The tasks after a position (0 for the first), oldest first, at most `limit`.
     ///
     /// Positions appear in their order, so a reader who goes on from the last position misses nothing.
     fn page(&self, after: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Kept>, StoreError>>;
@@ -46,27 +46,27 @@ pub trait Store: Debug + Send + Sync {
     /// Whether the database can be reached.
     fn check(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Finishes what was begun and lets go of the database.
+    /// Finishes pending work and closes the database.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-/// Why the store gives no answer. For the log; a caller learns only that the store is away.
+/// Why the store failed. For the log; a caller learns only that the store is unavailable.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The database said so, or said nothing.
+    /// The database returned an error, or did not answer.
     #[error("the database failed")]
     Database(#[source] Arc<sqlx::Error>),
-    /// No answer in time. Whether a task was kept is not known.
+    /// No answer in time. It is unknown whether a task was stored.
     #[error("the database did not answer in time")]
     TimedOut,
-    /// The file is no longer where it was: what is written would be lost.
+    /// The file was moved or removed: tasks written to it would be lost.
     #[error("the database file was moved or removed")]
     Moved,
-    /// The database is not one that can keep tasks.
+    /// The database cannot store tasks.
     #[error("{0}")]
     Unsuitable(&'static str),
-    /// More tasks wait to be kept than may.
+    /// Too many tasks wait to be stored.
     #[error("too many tasks wait to be kept")]
     Overloaded,
     /// The store was closed.
@@ -87,7 +87,7 @@ impl From<sqlx::Error> for StoreError {
 
 /// Opens `sqlite://<path>` or `postgres://…`, and brings its tables up to date.
 ///
-/// A PostgreSQL server that cannot be reached is a warning: the store opens when it is there.
+/// A PostgreSQL server that cannot be reached is only a warning: the store opens when the server can be reached.
 ///
 /// # Errors
 ///
@@ -99,7 +99,7 @@ pub async fn open(url: &str, password_file: Option<&Path>) -> Result<Arc<dyn Sto
     })
 }
 
-/// Looks at a database without changing it: what was found.
+/// Checks a database without changing it, and returns a description.
 ///
 /// # Errors
 ///
@@ -111,7 +111,7 @@ pub async fn probe(url: &str, password_file: Option<&Path>) -> Result<String, Op
     }
 }
 
-/// So many tasks are read at first, when nothing is known of their length, and at most.
+/// How many tasks are read at first, when their length is unknown, and how many at most.
 const FIRST: usize = 32;
 const MOST: usize = 1024;
 
@@ -125,7 +125,7 @@ pub(crate) async fn read(
 ) -> Result<(Vec<Kept>, bool), StoreError> {
     let (mut kept, mut weight) = (Vec::<Kept>::new(), 0);
     loop {
-        // As many as fit into what is left, if they are like those before.
+        // The number of tasks that fit into the remaining bytes, if their average length stays the same.
         let fitting = ((bytes - weight) * kept.len()).checked_div(weight).unwrap_or(FIRST);
         let wanted = fitting.clamp(1, MOST).min(tasks - kept.len());
         let position = kept.last().map_or(after, |last| last.position);

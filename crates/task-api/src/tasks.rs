@@ -1,4 +1,4 @@
-//! What each route answers, byte for byte after ZITADEL's guide for APIs. No web framework.
+//! The answers of each route, byte for byte as in ZITADEL's guide for APIs. No web framework.
 
 use std::{error::Error, io, sync::Arc, time::Duration};
 
@@ -28,22 +28,22 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// The longest that reading a body may take.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The role that adds tasks.
+/// The role that may add tasks.
 pub(crate) const ADMIN: &str = "admin";
 const HINT: &str = "create a new task on /api/add-task";
 /// The part of a long list that is in memory at once: so many tasks, and about so many bytes.
 const CHUNK: usize = 128;
 const CHUNK_BYTES: usize = 256 * 1024;
-/// Long lists that are under way at once.
+/// Long lists in flight.
 static LONG_LISTS: Semaphore = Semaphore::const_new(64);
-/// A page ends when it has grown to this length, whatever its limit: tasks may be long.
+/// A page ends at this size, also below its limit: tasks may be long.
 const PAGE_BYTES: usize = 1024 * 1024;
 
 /// The body of an answer.
 pub enum Body {
-    /// All of it.
+    /// The whole body.
     Whole(Bytes),
-    /// A list that is too long to be held at once.
+    /// A list that is too long to be in memory at once.
     Stream(BoxStream<'static, io::Result<Bytes>>),
 }
 
@@ -53,7 +53,7 @@ struct Tasks {
     tasks: Vec<String>,
 }
 
-/// What a caller must have to add a task.
+/// The requirement for adding a task.
 #[must_use]
 pub fn add_requirement(options: &Options) -> Requirement {
     let admin = Requirement::role(ADMIN);
@@ -69,7 +69,7 @@ pub fn healthz() -> Response<Body> {
     json(StatusCode::OK, "OK")
 }
 
-/// `GET /api/tasks`: the tasks, and for admins a hint at the end; or a page of them, where the query asks for one.
+/// `GET /api/tasks`: the tasks, and for admins a hint at the end; or one page, if the query asks for a page.
 pub async fn list(store: &Arc<dyn Store>, caller: &Caller, query: Option<&str>) -> Response<Body> {
     match Page::of(query) {
         Ok(None) => all(store, caller).await,
@@ -78,7 +78,7 @@ pub async fn list(store: &Arc<dyn Store>, caller: &Caller, query: Option<&str>) 
     }
 }
 
-/// `POST /api/add-task`: keeps the task of the body, else of the query. `header` gives the value of a header.
+/// `POST /api/add-task`: stores the task of the body, else of the query. `header` returns the value of a header.
 pub async fn add<'h>(
     store: &dyn Store,
     caller: &Caller,
@@ -100,7 +100,7 @@ pub async fn add<'h>(
     }
 }
 
-/// A task with who adds it.
+/// A task, together with the caller who adds it.
 pub(crate) fn by(caller: &Caller, task: String) -> NewTask {
     let claims = caller.claims();
     let (user_id, organization_id) = (claims.subject(), claims.organization_id());
@@ -126,7 +126,7 @@ async fn all(store: &Arc<dyn Store>, caller: &Caller) -> Response<Body> {
     private(response)
 }
 
-/// One chunk after the other, each when the client has taken the one before.
+/// Sends one chunk after another, as fast as the client reads them.
 fn long_list(
     store: Arc<dyn Store>,
     first: Vec<Kept>,
@@ -161,7 +161,7 @@ fn long_list(
     let hint = hint.map(|hint| format!(",{}", to_json(&hint))).unwrap_or_default();
     let end = stream::iter([Ok(Bytes::from(hint + "]}"))]);
     let list = begin.chain(texts).chain(end);
-    // Held until the last of it is taken.
+    // Hold the permit until the end of the list.
     list.inspect(move |_| {
         let _ = &permit;
     })
@@ -170,7 +170,7 @@ fn long_list(
 
 async fn one_page(store: &dyn Store, page: &Page) -> Response<Body> {
     let limit = page.limit as usize;
-    // One more than asked for says whether there is a further page.
+    // Read one task more than requested: it shows whether there is a further page.
     let (mut kept, is_all) = match store::read(store, page.after, limit + 1, PAGE_BYTES).await {
         Ok(read) => read,
         Err(error) => return no_store(&error),
@@ -211,7 +211,7 @@ pub(crate) fn log(error: &StoreError) {
     tracing::error!(error = %error, source = ?error.source().map(ToString::to_string), "the task store failed");
 }
 
-/// `GET /readyz`: whether requests are worth sending here, and what is missing.
+/// `GET /readyz`: whether this instance is ready for requests, and what is missing.
 pub async fn readyz(readiness: &Readiness) -> Response<Body> {
     let ready = readiness.look().await;
     let status = if ready.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -220,7 +220,7 @@ pub async fn readyz(readiness: &Readiness) -> Response<Body> {
     response
 }
 
-/// An answer that says nothing but its status, in one line of lower case.
+/// An answer whose body is only the reason phrase of its status, in lower case.
 #[must_use]
 pub fn refusal(status: StatusCode) -> Response<Body> {
     plain(status, &status.canonical_reason().unwrap_or_default().to_lowercase())
@@ -247,7 +247,7 @@ fn answer(status: StatusCode, content_type: &'static str, body: String) -> Respo
     response
 }
 
-/// For answers with private content, which repeat what somebody has sent.
+/// Adds headers for private content: the answer repeats texts that users have sent.
 fn private(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

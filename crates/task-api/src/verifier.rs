@@ -1,4 +1,4 @@
-//! From the settings to a verifier, and from the library's words to those of this program.
+//! Builds a verifier from the settings, and names this program's flags in the library's messages.
 
 use std::{fs, path::Path};
 
@@ -10,7 +10,7 @@ use crate::{
     shown::shown,
 };
 
-/// The library's settings that messages name, and the flags by which they are set here.
+/// The library's settings that appear in messages, and the flags that set them.
 const FLAGS: [(&str, &str); 18] = [
     ("issuer", "--domain"),
     ("connect_to", "--connect-to"),
@@ -32,7 +32,7 @@ const FLAGS: [(&str, &str); 18] = [
     ("confirm_local_verdicts_within", "--confirm-local-verdicts-within"),
 ];
 
-/// How the API proves itself.
+/// How the API authenticates to the issuer.
 pub(crate) fn client_auth(settings: &Settings) -> Result<ClientAuth, String> {
     match (&settings.key, &settings.key_json) {
         (Some(_), Some(_)) => Err(format!("--key and {KEY_JSON} are both given; leave one of them out")),
@@ -67,7 +67,7 @@ pub(crate) fn verifier(settings: &Settings, issuer: Issuer, auth: ClientAuth) ->
     with_settings(settings, Verifier::builder(issuer, auth))?.build().map_err(|error| with_flag(&error))
 }
 
-/// All that can be set beside issuer and key.
+/// Applies all settings except issuer and key.
 pub(crate) fn with_settings(
     settings: &Settings,
     mut builder: VerifierBuilder,
@@ -114,7 +114,7 @@ fn certificates(path: &Path) -> Result<Vec<u8>, String> {
     })
 }
 
-/// An error of the library's settings, by our flag.
+/// An error in the library's settings, with the name of our flag.
 fn with_flag(error: &ConfigError) -> String {
     match error {
         ConfigError::Invalid { field, problem, remedy, .. } => {
@@ -129,7 +129,7 @@ pub(crate) fn explain(error: &IssuerError) -> String {
     in_our_words(&error.explain())
 }
 
-/// The library names settings by its methods, in backticks.
+/// Replaces the library's method names, in backticks, with our flags.
 pub(crate) fn in_our_words(text: &str) -> String {
     let mut ours = text.to_owned();
     for (method, flag) in FLAGS {

@@ -28,15 +28,15 @@ type Extraction<T> = Either<Ready<Result<T, Rejection>>, Pin<Box<dyn Future<Outp
 #[derive(Debug, Clone)]
 pub struct Authorized(pub Caller);
 
-/// A caller with a valid token and a role, which stands in the type.
+/// A caller with a valid token and the role `R`.
 ///
 /// Derefs to the [`Caller`].
 pub struct AuthorizedAs<R>(pub CallerAs<R>);
 
 /// A caller, if the request carries bearer credentials at all.
 ///
-/// `None` only without credentials or with those of another scheme. A token that is malformed, dead or
-/// cannot be verified is refused: it is never mistaken for an anonymous caller. Use this and not
+/// `None` only if the request has no credentials, or credentials of another scheme. A token that is malformed, inactive
+/// or cannot be verified is refused: the request is never treated as anonymous. Use this and not
 /// `Option<Authorized>`: for that type actix-web turns *every* error into `None`.
 #[derive(Debug, Clone)]
 pub struct MaybeAuthorized(pub Option<Caller>);
@@ -137,7 +137,7 @@ impl<R: RequiredRole> fmt::Debug for AuthorizedAs<R> {
 }
 
 impl<R> AuthorizedAs<R> {
-    /// The caller, to keep.
+    /// Returns the [`Caller`].
     pub fn into_caller(self) -> Caller {
         self.0.into_caller()
     }

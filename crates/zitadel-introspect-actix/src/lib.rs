@@ -42,11 +42,11 @@
 //! An extractor behind the middleware reuses the middleware's caller: each request verifies its token once. The
 //! middleware uses `actix-web-httpauth`; your own routes with `BearerAuth` continue to work.
 //!
-//! actix-web answers HEAD only where a route is registered for it: register it beside GET.
+//! actix-web answers HEAD only if a route for HEAD is registered: register HEAD beside GET.
 //!
-//! Bodies of errors are those of ZITADEL's guide for APIs; `VerifierBuilder::error_body` renders them in a form of
-//! your own. The limits of the request head and body are those of actix-web: 96 header fields, 128 KiB,
-//! 5 s for the head of a connection's first request.
+//! Error bodies follow ZITADEL's guide for APIs; `VerifierBuilder::error_body` replaces them with a format of your own.
+//! actix-web sets the limits of the request head and body: 96 header fields, 128 KiB, 5 s for the head of a
+//! connection's first request.
 
 mod extract;
 mod guard;

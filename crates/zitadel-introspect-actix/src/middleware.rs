@@ -26,7 +26,7 @@ const NO_REQUIREMENT: &str =
 pub struct RequireAuthorizationLayer(HttpAuthentication<(), Authorize>);
 
 impl RequireAuthorizationLayer {
-    /// Guards whatever it is wrapped around.
+    /// Guards the wrapped scope or app by one requirement.
     #[must_use]
     pub fn new(verifier: Verifier, requirement: Requirement) -> Self {
         Self::from_request(verifier, move |_| Some(requirement.clone()))
@@ -60,7 +60,7 @@ impl RequireAuthorizationLayer {
         Self(HttpAuthentication::with_fn(authorize))
     }
 
-    /// Guards a scope by a requirement that comes out of a parameter of the path, such as an organization:
+    /// Guards a scope by a requirement that is computed from a path parameter, such as an organization:
     ///
     /// ```
     /// # use actix_web::web;

@@ -1,4 +1,4 @@
-//! An error on its way out.
+//! Converts an error to a response.
 
 use actix_web::{
     HttpResponse, ResponseError,
@@ -8,7 +8,7 @@ use zitadel_introspect::AuthError;
 
 /// An [`AuthError`] as a response. Handlers that call `caller.require(…)` return it with `?`.
 ///
-/// The error rides in the response's extensions, so that outer middleware can see it.
+/// The error is also in the response's extensions, so that outer middleware can read it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(transparent)]
 pub struct Rejection(#[from] pub AuthError);
@@ -25,7 +25,7 @@ impl ResponseError for Rejection {
     }
 }
 
-/// The same answer in the older types of actix-web.
+/// Converts a response to the older `http` types of actix-web.
 pub(crate) fn to_actix(answer: ::http::Response<String>) -> HttpResponse {
     let (head, body) = answer.into_parts();
     let mut response = HttpResponse::build(status(head.status));

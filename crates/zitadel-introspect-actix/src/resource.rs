@@ -1,4 +1,4 @@
-//! The route by which the API describes itself (RFC 9728).
+//! The route of the API's protected resource metadata (RFC 9728).
 
 use actix_web::{Resource, web};
 use zitadel_introspect::Verifier;

@@ -10,7 +10,7 @@ use crate::Rejection;
 
 /// A caller with a valid token.
 ///
-/// The state must hold a [`Verifier`]; one that does not, does not compile:
+/// The state must hold a [`Verifier`]. A program whose state holds no verifier does not compile:
 ///
 /// ```compile_fail
 /// use axum::{Router, routing::get};
@@ -23,7 +23,7 @@ use crate::Rejection;
 #[derive(Debug, Clone)]
 pub struct Authorized(pub Caller);
 
-/// A caller with a valid token and a role, which stands in the type.
+/// A caller with a valid token and the role `R`.
 ///
 /// Derefs to the [`Caller`].
 pub struct AuthorizedAs<R>(pub CallerAs<R>);
@@ -72,7 +72,7 @@ where
     }
 }
 
-/// `Option<Authorized>` is [`MaybeAuthorized`] under axum's own name.
+/// `Option<Authorized>` works like [`MaybeAuthorized`].
 impl<S> OptionalFromRequestParts<S> for Authorized
 where
     Verifier: FromRef<S>,
@@ -154,7 +154,7 @@ impl<R: RequiredRole> fmt::Debug for AuthorizedAs<R> {
 }
 
 impl<R> AuthorizedAs<R> {
-    /// The caller, to keep.
+    /// Returns the [`Caller`].
     pub fn into_caller(self) -> Caller {
         self.0.into_caller()
     }

@@ -43,7 +43,7 @@ enum Wanted {
 }
 
 impl RequireAuthorizationLayer {
-    /// Guards whatever it is put on.
+    /// Guards the wrapped service by one requirement.
     #[must_use]
     pub fn new(verifier: Verifier, requirement: Requirement) -> Self {
         Self::with(verifier, Wanted::Always(requirement))
@@ -59,7 +59,7 @@ impl RequireAuthorizationLayer {
         Self::with(verifier, Wanted::FromHead(Arc::new(requirement)))
     }
 
-    /// Guards a router by a requirement that comes out of a parameter of the path, such as an organization:
+    /// Guards a router by a requirement that is computed from a path parameter, such as an organization:
     ///
     /// ```
     /// # use axum::{Router, routing::get};

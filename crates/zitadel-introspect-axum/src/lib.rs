@@ -37,13 +37,13 @@
 //! # }
 //! ```
 //!
-//! An extractor behind the layer takes over the layer's caller: the token is verified once a request.
+//! An extractor behind the layer reuses the layer's caller: the token is verified once per request.
 //!
-//! Put the layer on with `Router::route_layer` or `MethodRouter::layer`. With `MethodRouter::route_layer`
-//! a wrong method is answered with 405 before the caller is known.
+//! Add the layer with `Router::route_layer` or `MethodRouter::layer`. With `MethodRouter::route_layer` a wrong method
+//! is answered with 405 before the token is verified.
 //!
-//! Bodies of errors are those of ZITADEL's guide for APIs; `VerifierBuilder::error_body` renders them in a form of
-//! your own. The limits of the request head and body are those of your server.
+//! Error bodies follow ZITADEL's guide for APIs; `VerifierBuilder::error_body` replaces them with a format of your own.
+//! Your server sets the limits of the request head and body.
 
 mod extract;
 mod layer;

@@ -1,4 +1,4 @@
-//! An error on its way out.
+//! Converts an error to a response.
 
 use axum::{
     body::Body,
@@ -8,7 +8,7 @@ use zitadel_introspect::AuthError;
 
 /// An [`AuthError`] as a response. Handlers that call `caller.require(…)` return it with `?`.
 ///
-/// The error rides in the response's extensions, so that outer layers can see it.
+/// The error is also in the response's extensions, so that outer layers can read it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(transparent)]
 pub struct Rejection(#[from] pub AuthError);

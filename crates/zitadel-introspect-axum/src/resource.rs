@@ -1,4 +1,4 @@
-//! The route by which the API describes itself (RFC 9728).
+//! The route of the API's protected resource metadata (RFC 9728).
 
 use axum::{Router, body::Body, routing::get};
 use zitadel_introspect::Verifier;

@@ -1,4 +1,4 @@
-//! Bodies that end as they should, too early, or never.
+//! Bodies that are complete, truncated or endless.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ pub(crate) enum AnswerBody {
     Endless,
 }
 
-/// A body that promises more than it sends.
+/// A body that sends less than it promises.
 pub(crate) struct Partial {
     sent: Option<Bytes>,
     promised: u64,

@@ -1,4 +1,4 @@
-//! What ZITADEL asserts where: introspection, userinfo, JWT access tokens and ID tokens.
+//! The claims that ZITADEL puts into each answer: introspection, userinfo, JWT access tokens and ID tokens.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,7 @@ pub(crate) fn audience_projects(scopes: &[String]) -> Vec<String> {
     scopes.iter().filter_map(project).collect()
 }
 
-/// The active answer for a token, asked by an API of `project`.
+/// The active introspection answer for a token, for an API of `project`.
 pub(crate) fn introspection(
     state: &State,
     token: &Token,
@@ -131,8 +131,8 @@ fn roles(
     all
 }
 
-/// Projects whose roles a JWT carries: those of its audience scopes where all roles are asked for, and
-/// the client's own by a role scope or the role assertion settings of project and application.
+/// The projects whose roles a JWT carries: the projects of its audience scopes if all roles are requested, and the
+/// client's own project by a role scope or by the role assertion settings of project and application.
 fn projects_to_assert(state: &State, token: &Token) -> BTreeSet<String> {
     let mut projects = BTreeSet::new();
     if has(&token.scopes, ALL_ROLES_SCOPE) {

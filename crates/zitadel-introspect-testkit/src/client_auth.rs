@@ -17,17 +17,17 @@ const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-be
 const AHEAD: i64 = 1;
 const OLDEST: i64 = 3600;
 
-/// How a request says who it is, before anything is believed.
+/// The credentials of a request, not yet verified.
 pub(crate) enum Credentials {
     Assertion(String),
     Secret { client_id: String, secret: String },
 }
 
-/// Why a client is not believed.
+/// Why a client is refused.
 pub(crate) enum Refused {
-    /// The assertion is no JWT at all: ZITADEL then answers `{"active":false}`.
+    /// The assertion is not a JWT: ZITADEL then answers `{"active":false}`.
     Garbage,
-    /// Anything else, without saying what.
+    /// Any other reason; the answer does not say which.
     Unauthorized,
 }
 
@@ -58,7 +58,7 @@ impl Credentials {
         }
     }
 
-    /// The API application that these credentials prove, where it and its project are active.
+    /// The API application that these credentials authenticate, if the application and its project are active.
     pub(crate) fn prove<'a>(&self, state: &'a State, issuer: &str) -> Result<&'a Application, Refused> {
         let application = match self {
             Self::Assertion(assertion) => prove_assertion(assertion, state, issuer)?,

@@ -1,4 +1,4 @@
-//! A connection whose sending can be cut at a chosen byte.
+//! A connection whose output can be cut at a chosen byte.
 
 use std::{
     io,
@@ -14,9 +14,9 @@ use tokio::net::TcpStream;
 /// The fate of the bytes that are sent from now on.
 #[derive(Clone, Copy)]
 pub(crate) enum Cut {
-    /// So many go through, the rest waits for ever.
+    /// This many bytes are sent; the rest waits for ever.
     HangAfter(usize),
-    /// None goes through: the connection is reset.
+    /// No byte is sent: the connection is reset.
     Reset,
 }
 

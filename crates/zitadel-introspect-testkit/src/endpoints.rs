@@ -1,4 +1,4 @@
-//! What each endpoint answers.
+//! The answers of each endpoint.
 
 use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ impl Endpoint {
     }
 }
 
-/// A request, read whole, with the issuer that its host stands for.
+/// A complete request, with the issuer for its host.
 pub(crate) struct Question {
     pub(crate) method: Method,
     pub(crate) endpoint: Endpoint,
@@ -132,7 +132,7 @@ fn keys(state: &mut State) -> Answer {
     answer
 }
 
-/// An access token that still counts: known, not dead, not expired. Refresh and ID tokens never do.
+/// An active access token: known, not ended, not expired. Refresh and ID tokens are never active.
 fn live_token<'a>(state: &'a State, text: &str) -> Option<&'a Token> {
     let now = state.now();
     state.tokens.iter().find(|token| {

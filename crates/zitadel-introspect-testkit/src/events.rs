@@ -57,10 +57,10 @@ pub(crate) struct Target {
     pub(crate) signing_key: String,
 }
 
-/// An event on its way to a target, with how far the instance's clock is ahead, in seconds.
+/// An event for a target, with how far the instance's clock is ahead, in seconds.
 pub(crate) type Delivery = (Target, Event, i64);
 
-/// Posts one event, signed; a target that does not answer loses it.
+/// Posts one signed event; if the target does not answer, the event is lost.
 pub(crate) async fn deliver(target: &Target, event: &Event, clock_ahead: i64) {
     let body = serde_json::to_string(event).expect("an event is plain data");
     let machine = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);

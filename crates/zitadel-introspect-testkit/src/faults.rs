@@ -1,4 +1,4 @@
-//! What can go wrong between an API and its issuer, chosen by the test.
+//! Faults between an API and its issuer, chosen by the test.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::{answer::Answer, endpoints::Endpoint};
 
-/// Something that goes wrong, and for whom. Without more it concerns every introspection until
+/// A fault, and the requests that it concerns: by default every introspection until
 /// [`Issuer::heal`](crate::Issuer::heal).
 ///
 /// ```
@@ -73,7 +73,7 @@ impl Fault {
         Self::answer(status, "text/plain", "out of order")
     }
 
-    /// Another answer altogether.
+    /// A completely different answer.
     ///
     /// # Panics
     ///
@@ -91,7 +91,7 @@ impl Fault {
         Self::status(307).header("location", location)
     }
 
-    /// `{"active":false}`, as ZITADEL says for troubles of its own too.
+    /// `{"active":false}`, which ZITADEL also answers for its own errors.
     #[must_use]
     pub fn inactive() -> Self {
         Self::new(Kind::Answer(Answer::inactive()))
@@ -115,41 +115,41 @@ impl Fault {
         Self::new(Kind::Reset)
     }
 
-    /// No byte, and no end.
+    /// Sends nothing, and keeps the connection open.
     #[must_use]
     pub fn hang_before_head() -> Self {
         Self::new(Kind::HangBeforeHead)
     }
 
-    /// A few bytes of the head, and no end.
+    /// Sends a few bytes of the head, and keeps the connection open.
     #[must_use]
     pub fn hang_within_head() -> Self {
         Self::new(Kind::HangWithinHead)
     }
 
-    /// The head and half of the body, and no end.
+    /// Sends the head and half of the body, and keeps the connection open.
     #[must_use]
     pub fn hang_within_body() -> Self {
         Self::new(Kind::HangWithinBody)
     }
 
-    /// A body that never ends, as fast as it is read.
+    /// A body that never ends, sent as fast as it is read.
     #[must_use]
     pub fn endless_body() -> Self {
         Self::new(Kind::EndlessBody)
     }
 
-    /// A discovery document that names another issuer, as do its endpoints.
+    /// A discovery document that names another issuer, also in its endpoints.
     #[must_use]
     pub fn other_issuer(issuer: &str) -> Self {
         Self::new(Kind::OtherIssuer(issuer.to_owned())).on(Endpoint::Discovery)
     }
 
-    /// One more header on the answer; only for faults that are answers of their own.
+    /// Adds a header to the answer; only for faults that replace the answer.
     ///
     /// # Panics
     ///
-    /// If this fault is not an answer, or the header is none.
+    /// If this fault does not replace the answer, or the header is invalid.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         let Kind::Answer(answer) = self.kind else { panic!("only an answer of its own takes a header") };
@@ -157,21 +157,21 @@ impl Fault {
         self
     }
 
-    /// Concerns another endpoint than introspection.
+    /// Concerns this endpoint instead of introspection.
     #[must_use]
     pub fn on(mut self, endpoint: Endpoint) -> Self {
         self.endpoint = endpoint;
         self
     }
 
-    /// Concerns questions about one token only.
+    /// Concerns only requests about one token.
     #[must_use]
     pub fn for_token(mut self, token: impl AsRef<str>) -> Self {
         self.token = Some(token.as_ref().to_owned());
         self
     }
 
-    /// Ends after so many requests; zero is none.
+    /// Ends after this many requests; with zero, the fault concerns no request.
     #[must_use]
     pub fn times(mut self, times: usize) -> Self {
         self.times = Some(times);

@@ -3,7 +3,7 @@
 pub(crate) struct Form(Vec<(String, String)>);
 
 impl Form {
-    /// `None` where an escape is broken.
+    /// `None` if a percent-escape is malformed.
     pub(crate) fn read(body: Option<&str>, query: Option<&str>) -> Option<Self> {
         let sources = [body.unwrap_or_default(), query.unwrap_or_default()];
         if !sources.iter().all(|source| escapes_are_whole(source)) {
@@ -27,7 +27,7 @@ pub(crate) fn unescape(text: &str) -> Option<String> {
     if !escapes_are_whole(text) {
         return None;
     }
-    // `form_urlencoded` reads pairs: a value of a nameless pair is what is wanted.
+    // `form_urlencoded` reads pairs: use a pair without a name, and take its value.
     let pair = format!("={}", text.replace('&', "%26"));
     form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value.into_owned())
 }

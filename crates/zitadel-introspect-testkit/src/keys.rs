@@ -49,7 +49,7 @@ enum Pair {
 }
 
 impl SigningKey {
-    /// A key of its own, but for RSA: those take long to make and come from the process's pool, by number.
+    /// A new key. An RSA key takes long to make: it comes from the process's pool, by number.
     pub(crate) fn new(id: String, algorithm: Algorithm, number: usize) -> Self {
         let ec = |algorithm: &'static EcdsaSigningAlgorithm| {
             Pair::Ec(EcdsaKeyPair::generate(algorithm).expect("making an EC key needs memory only"))
@@ -173,7 +173,7 @@ pub(crate) fn at_hash(access_token: &str) -> String {
     URL_SAFE_NO_PAD.encode(&digest::digest(&digest::SHA256, access_token.as_bytes()).as_ref()[..16])
 }
 
-/// Text that nobody guesses.
+/// Random text that nobody can guess.
 pub(crate) fn random_text(bytes: usize) -> String {
     let mut random = vec![0; bytes];
     aws_lc_rs::rand::fill(&mut random).expect("the system has random bytes");

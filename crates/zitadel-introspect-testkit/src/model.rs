@@ -78,7 +78,7 @@ pub(crate) struct User {
     pub(crate) updated_at: i64,
 }
 
-/// What ZITADEL knows of a person. Every part is optional in its answers.
+/// The profile of a person in ZITADEL. Every field is optional in answers.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Profile {
@@ -147,7 +147,7 @@ pub(crate) struct PublishedKey {
 }
 
 impl State {
-    /// Keeps an event made by the instance's administrator.
+    /// Records an event made by the instance's administrator.
     pub(crate) fn emit(&mut self, aggregate: Aggregate, event_type: &'static str, payload: Option<Value>) {
         let user = Some(self.administrator.clone());
         self.emit_by(user, aggregate, event_type, payload);
@@ -250,7 +250,7 @@ impl State {
         find_mut(&mut self.users, |user| user.id == id)
     }
 
-    /// The key that signs now, made when first needed: RS256, as ZITADEL does unless told otherwise.
+    /// The current signing key, made when first needed: RS256, ZITADEL's default.
     pub(crate) fn signing_key(&mut self) -> SigningKey {
         if self.signing_keys.is_empty() {
             let id = self.new_id();

@@ -1,4 +1,4 @@
-//! What the issuer was asked, kept so that a test can assert also what was *not* sent.
+//! The requests to the issuer, recorded so that a test can also assert what was *not* sent.
 
 use std::{collections::VecDeque, fmt};
 
@@ -6,10 +6,10 @@ use http::{HeaderMap, Method, Uri};
 
 use crate::{endpoints::Endpoint, form::Form};
 
-/// So many requests are kept, the newest ones: an issuer that runs for days does not grow.
+/// How many of the newest requests are recorded: the memory of a long-running issuer must not grow.
 const KEPT: usize = 1_000;
 
-/// A request as it came, from [`Issuer::requests`](crate::Issuer::requests).
+/// A request as received, from [`Issuer::requests`](crate::Issuer::requests).
 #[derive(Clone)]
 pub struct Request {
     endpoint: Endpoint,
@@ -62,7 +62,7 @@ impl Request {
         &self.body
     }
 
-    /// The first value of a name in the form that the body is.
+    /// The first value of a name in the body, read as a form.
     #[must_use]
     pub fn form(&self, name: &str) -> Option<String> {
         Form::read(std::str::from_utf8(&self.body).ok(), None)?.filled(name).map(str::to_owned)

@@ -1,4 +1,4 @@
-//! Files with secrets: only for this user, and never over another file.
+//! Files with secrets: readable only by this user, and never written over another file.
 
 use std::{
     fs::OpenOptions,

@@ -1,4 +1,4 @@
-//! The listening socket: a thread of its own, so that it serves whatever runtime the tests have.
+//! The listening socket, on a separate thread, so that it works with any runtime of the tests.
 
 use std::{
     convert::Infallible,
@@ -35,7 +35,7 @@ use crate::{
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 pub(crate) enum Command {
-    /// Refuse connections, and break those that there are.
+    /// Refuse new connections, and abort open connections.
     Stop(oneshot::Sender<()>),
     /// Listen again on the same port.
     Resume(oneshot::Sender<io::Result<()>>),
@@ -48,7 +48,7 @@ pub(crate) struct Channels {
     pub(crate) ready: oneshot::Sender<()>,
 }
 
-/// Listens on a thread of its own until the sender of commands is dropped.
+/// Listens on a separate thread until the sender of commands is dropped.
 pub(crate) fn start(
     listener: TcpListener,
     shared: Arc<Shared>,
@@ -112,7 +112,7 @@ async fn accept(listener: Option<&tokio::net::TcpListener>) -> TcpStream {
         if let Ok((stream, _)) = listener.accept().await {
             return stream;
         }
-        // Out of file handles: give the connections that there are a moment to end.
+        // Out of file handles: wait a moment, so that open connections can end.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What the server's thread and the test's handles share.
+//! The state that the server's thread and the test's handles share.
 
 use std::{
     collections::BTreeMap,
@@ -48,7 +48,7 @@ impl Shared {
         })
     }
 
-    /// Looks at the state or changes it; events that this makes are on their way when it returns.
+    /// Reads or changes the state; events of the change are already queued for delivery when this returns.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = lock(&self.state);
         let before = state.events.len();
@@ -93,8 +93,8 @@ impl Shared {
         self.counts.subscribe()
     }
 
-    /// The issuer that a request's host stands for, as ZITADEL finds it: the instance by
-    /// `x-zitadel-instance-host` or `Host`, the origin by `x-zitadel-public-host` or the same.
+    /// The issuer for a request's host, found as in ZITADEL: the instance by `x-zitadel-instance-host` or `Host`, the
+    /// origin by `x-zitadel-public-host` or the instance's host.
     pub(crate) fn issuer_of(&self, headers: &HeaderMap) -> Option<String> {
         let instance =
             header_text(headers, "x-zitadel-instance-host").or_else(|| header_text(headers, "host"))?;

@@ -16,7 +16,7 @@ const NOT_OPTIONAL: &str =
 #[derive(Debug, Clone)]
 pub struct Authorized(pub Caller);
 
-/// A caller with a valid token and a role, which stands in the type.
+/// A caller with a valid token and the role `R`.
 ///
 /// Derefs to the [`Caller`].
 pub struct AuthorizedAs<R>(pub CallerAs<R>);
@@ -24,17 +24,17 @@ pub struct AuthorizedAs<R>(pub CallerAs<R>);
 /// A caller, if the request carries bearer credentials at all. For methods that are named by
 /// [`Methods::optional`](crate::Methods::optional).
 ///
-/// `None` only without credentials or with those of another scheme. A token that is malformed, dead or
-/// cannot be verified is refused: it is never mistaken for an anonymous caller.
+/// `None` only if the request has no credentials, or credentials of another scheme. A token that is malformed, inactive
+/// or cannot be verified is refused: the request is never treated as anonymous.
 #[derive(Debug, Clone)]
 pub struct MaybeAuthorized(pub Option<Caller>);
 
 impl Authorized {
-    /// The caller whom the layer has let in.
+    /// The caller that the layer has verified.
     ///
     /// # Errors
     ///
-    /// `INTERNAL`, with a log line that says what to do, where there is no layer or the method is public.
+    /// `INTERNAL`, with a log line that says what to do, if there is no layer or the method is public.
     pub fn of<T>(request: &Request<T>) -> Result<Self, Rejection> {
         match request.extensions().get::<Looked>() {
             Some(Looked(Some(caller))) => Ok(Self(caller.clone())),
@@ -61,11 +61,11 @@ pub fn let_in<T>(request: &mut Request<T>, caller: Option<Caller>) {
 }
 
 impl<R: RequiredRole> AuthorizedAs<R> {
-    /// The caller whom the layer has let in, with the role.
+    /// The caller that the layer has verified, if the caller has the role.
     ///
     /// # Errors
     ///
-    /// As [`Authorized::of`], and [`Caller::require`] for the role. Its future holds nothing of the request.
+    /// As [`Authorized::of`], and as [`Caller::require`] for the role. The returned future does not borrow the request.
     pub fn of<T>(request: &Request<T>) -> impl Future<Output = Result<Self, Rejection>> + Send + use<R, T> {
         let caller = Authorized::of(request);
         async move {
@@ -76,7 +76,7 @@ impl<R: RequiredRole> AuthorizedAs<R> {
 }
 
 impl MaybeAuthorized {
-    /// The caller, where there is one.
+    /// The caller, if the request has credentials.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl<R: RequiredRole> fmt::Debug for AuthorizedAs<R> {
 }
 
 impl<R> AuthorizedAs<R> {
-    /// The caller, to keep.
+    /// Returns the [`Caller`].
     pub fn into_caller(self) -> Caller {
         self.0.into_caller()
     }

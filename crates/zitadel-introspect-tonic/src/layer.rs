@@ -1,4 +1,4 @@
-//! A tower layer: a whole server, or one service, that denies by default.
+//! A tower layer for a whole server, or for one service. Methods are denied by default.
 
 use std::task::{Context, Poll};
 
@@ -39,7 +39,7 @@ pub struct Authorization {
 pub(crate) struct Looked(pub(crate) Option<Caller>);
 
 impl RequireAuthorizationLayer {
-    /// Guards whatever it is put on.
+    /// Guards the wrapped server or service.
     ///
     /// # Errors
     ///

@@ -36,8 +36,8 @@
 //! The guard decides when a call begins. A stream may live longer than its caller's token: [`while_authorized`] ends
 //! it.
 //!
-//! The layer goes around a whole server. Around one service, `layer.layer(service)` is a service for `add_service`;
-//! others on that server then have no guard.
+//! The layer guards a whole server. To guard one service only, pass `layer.layer(service)` to `add_service`; other
+//! services on that server then have no guard.
 //!
 //! Caution, with or without this crate: tonic reports a stream of requests that its client has cancelled as a normal end of
 //! the stream. If a stream must be applied completely or not at all, let the client send a final message, or use

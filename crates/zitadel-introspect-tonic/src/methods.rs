@@ -21,13 +21,13 @@ const HEALTH_AND_REFLECTION: [&str; 5] = [
 const REMEMBERED: usize = 256;
 const LONGEST_NAME: usize = 200;
 
-/// The methods of a server and what each requires of its callers. What is not named is denied.
+/// The methods of a server and the requirement of each. A method that is not named is denied.
 ///
 /// Full names begin with a slash: `/package.Service/Method`.
 #[derive(Debug, Default)]
 pub struct Methods {
     rules: HashMap<String, Rule>,
-    /// The first thing that is wrong.
+    /// The first problem with a name.
     problem: Option<MethodsError>,
     logged: Mutex<HashSet<String>>,
 }
@@ -50,14 +50,14 @@ pub enum MethodsError {
         /// The name.
         method: String,
     },
-    /// Bytes that are no `FileDescriptorSet`.
+    /// Bytes that are not a `FileDescriptorSet`.
     #[error("the descriptor set cannot be read")]
     Malformed,
-    /// Names that stand on one side only, sorted.
+    /// Names that are only named here, or only in the definition, sorted.
     #[error("{}", differences(unknown, forgotten))]
     #[non_exhaustive]
     Differ {
-        /// Named here, and not in the definition: misspelt, perhaps.
+        /// Named here, but not in the definition: perhaps misspelt.
         unknown: Vec<String>,
         /// In the definition, and not named here: denied to everybody.
         forgotten: Vec<String>,
@@ -83,7 +83,7 @@ pub(crate) enum Rule {
     Required(Requirement),
 }
 
-/// Names are what a definition allows: nothing that could forge a line of the log.
+/// Whether a definition could contain this name. Other names are not logged: they could forge a log line.
 fn could_exist(method: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._".contains(&byte);
     method.len() <= LONGEST_NAME && method.bytes().all(is_plain) && is_full(method)
@@ -106,13 +106,13 @@ fn defined_in(file: &prost_types::FileDescriptorProto) -> impl Iterator<Item = S
 }
 
 impl Methods {
-    /// None yet: all is denied.
+    /// No methods yet: every method is denied.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A method for everybody. Credentials are not looked at.
+    /// A method for everybody. Credentials are ignored.
     ///
     /// A name that was given before, or that is not `/package.Service/Method`, is an error of
     /// [`RequireAuthorizationLayer::new`](crate::RequireAuthorizationLayer::new).
@@ -134,7 +134,7 @@ impl Methods {
         self.with(method.into(), Rule::Required(requirement))
     }
 
-    /// Opens the standard services by which orchestrators ask for health, and clients for the definition.
+    /// Opens the standard services for health checks and for reflection.
     #[must_use]
     pub fn public_health_and_reflection(self) -> Self {
         HEALTH_AND_REFLECTION.into_iter().fold(self, Self::public)
@@ -153,7 +153,7 @@ impl Methods {
     ///
     /// # Errors
     ///
-    /// [`MethodsError`] names all that differ.
+    /// [`MethodsError`] lists all differences.
     pub fn checked_against(self, file_descriptor_set: &[u8]) -> Result<Self, MethodsError> {
         let this = self.checked()?;
         let set = FileDescriptorSet::decode(file_descriptor_set).map_err(|_| MethodsError::Malformed)?;
@@ -204,7 +204,8 @@ impl Methods {
         self
     }
 
-    /// Logs each unnamed method once at error level. After 256 distinct names somebody scans for methods: info level then.
+    /// Logs each unnamed method once at error level. After 256 distinct names, assumes a scan for methods and logs at
+    /// info level.
     fn unnamed(&self, method: &str) -> AuthError {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         if !could_exist(method) || logged.len() >= REMEMBERED || !logged.insert(method.to_owned()) {

@@ -1,4 +1,4 @@
-//! An error on its way out.
+//! Converts an error to a status.
 
 use std::collections::HashMap;
 

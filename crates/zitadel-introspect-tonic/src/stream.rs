@@ -15,7 +15,7 @@ use crate::Rejection;
 
 /// The stream of [`while_authorized`].
 pub struct WhileAuthorized<S> {
-    /// `None` once it has ended.
+    /// `None` after the stream has ended.
     stream: Option<Pin<Box<S>>>,
     end: BoxFuture<'static, AuthError>,
 }

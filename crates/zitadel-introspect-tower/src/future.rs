@@ -16,7 +16,7 @@ use crate::{BoxError, Gate};
 type Checking<B, A> = Pin<Box<dyn Future<Output = Result<Request<B>, Response<A>>> + Send>>;
 
 pin_project! {
-    /// The future of a guarded call. A box is needed only where the gate has to wait.
+    /// The future of a guarded call. It needs a box only if the gate has to wait.
     pub struct GuardFuture<S, G, B>
     where
         S: Service<Request<B>>,

@@ -1,7 +1,7 @@
 //! One tower service for all guards: a [`Gate`] looks at the head of each request before the guarded service sees it.
 //!
-//! The layers of `zitadel-introspect-axum` and `zitadel-introspect-tonic` stand on it. It knows neither framework, and
-//! guards a service with any kind of body.
+//! The layers of `zitadel-introspect-axum` and `zitadel-introspect-tonic` are built on this crate. The crate depends on
+//! neither framework, and guards a service with any kind of body.
 
 mod future;
 
@@ -35,7 +35,7 @@ pub trait Gate: Send + Sync + 'static {
     /// Lets a request pass, or returns the answer that refuses it.
     fn authorize(&self, head: &mut Parts) -> impl Future<Output = Result<(), Response<Self::Body>>> + Send;
 
-    /// Makes the body of the guarded service's answer the common one.
+    /// Converts the body of the guarded service's answer to [`Self::Body`].
     fn wrap<B>(body: B) -> Self::Body
     where
         B: Body<Data = Bytes> + Send + 'static,

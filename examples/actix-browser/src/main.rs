@@ -23,8 +23,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let guard = RequireAuthorizationLayer::new(verifier.clone(), Requirement::any_caller());
         App::new()
             .service(web::scope("/api").wrap(guard).route("/reports", web::get().to(reports)))
-            // `wrap` runs backwards: the last one comes first. A browser asks without a token whether it may ask, and
-            // must be answered before the guard.
+            // `wrap` runs backwards: the last one comes first. A browser's preflight has no token, and must be answered
+            // before the guard.
             .wrap(cors())
             .wrap(Logger::default())
     });
@@ -37,7 +37,7 @@ fn cors() -> Cors {
         .allowed_origin("https://app.example.com")
         .allowed_methods(["GET", "POST"])
         .allowed_headers([AUTHORIZATION, CONTENT_TYPE])
-        // Without this a page sees neither why it was refused nor when to come back.
+        // Without this line, a page can read neither the reason of a refusal nor when to retry.
         .expose_headers([WWW_AUTHENTICATE, RETRY_AFTER])
 }
 

@@ -45,7 +45,7 @@ fn app(config: &mut web::ServiceConfig, verifier: &Verifier) {
         );
 }
 
-/// Anybody may come; a token that is sent must be good.
+/// Open to everybody; but a token that is sent must be valid.
 async fn greeting(MaybeAuthorized(caller): MaybeAuthorized) -> String {
     let name = caller.as_ref().and_then(|caller| caller.claims().username());
     format!("hello {}", name.unwrap_or("stranger"))
@@ -56,8 +56,8 @@ async fn some_reports(Authorized(caller): Authorized) -> Result<String, Rejectio
     Ok(format!("some reports, for {}", caller.user_id()))
 }
 
-/// Being an editor somewhere is not enough: the caller must be one *in this organization*. The commonest
-/// hole of APIs for several tenants is to forget the second half.
+/// Being an editor somewhere is not enough: the caller must be an editor *in this organization*. Forgetting to check
+/// the organization is the most common hole of APIs for several tenants.
 async fn members(
     organization: web::Path<String>,
     Authorized(caller): Authorized,

@@ -1,5 +1,5 @@
-//! What an API meets whose callers are pages in a browser, on axum: CORS, web sockets, an `Arc` of the program's own as
-//! state, optional callers, and a proxy that sends the token in a header of its own.
+//! An API for pages in a browser, on axum: CORS, web sockets, the program's own `Arc` as state, optional callers, and a
+//! proxy that sends the token in a header of its own.
 //! `cargo run -p axum-browser -- http://127.0.0.1:8080 examples/key.json`
 
 use std::{
@@ -30,17 +30,17 @@ use zitadel_introspect_axum::{
     Authorized, Caller, ClientAuth, Issuer, Rejection, RequireAuthorizationLayer, Requirement, Verifier,
 };
 
-/// A proxy at this address has taken the token out of a cookie. Nobody else may send it in this header.
+/// The proxy at this address takes the token from a cookie. Only this proxy may send the token in this header.
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const FROM_PROXY: HeaderName = HeaderName::from_static("x-access-token");
 
-/// What the program had before it had callers.
+/// The program's state from the time before it had callers.
 struct Settings {
     greeting: &'static str,
 }
 
-/// A state of one's own around both. `impl FromRef<Arc<Settings>> for Verifier` is not possible (the orphan rule: neither
-/// is of this crate); with this state `State<Arc<Settings>>` goes on working in all handlers.
+/// A state that holds both. `impl FromRef<Arc<Settings>> for Verifier` is not possible (the orphan rule: neither type
+/// is of this crate); with this state `State<Arc<Settings>>` still works in all handlers.
 #[derive(Clone, FromRef)]
 struct ApiState {
     settings: Arc<Settings>,
@@ -68,8 +68,8 @@ fn app(verifier: Verifier) -> Router {
         .route("/greeting", get(greeting))
         .route("/changes", get(changes))
         .merge(reports)
-        // The last layer is the outermost: what a browser asks first, before it has sent a token, is answered outside of
-        // the guards, and the headers of CORS stand on refusals as well.
+        // The last layer is the outermost: a browser's preflight, which has no token, is answered outside of the
+        // guards, and refusals have CORS headers as well.
         .layer(middleware::from_fn(token_of_proxy))
         .layer(cors())
         .layer(TraceLayer::new_for_http())
@@ -81,18 +81,18 @@ fn cors() -> CorsLayer {
         .allow_origin(HeaderValue::from_static("https://app.example.com"))
         .allow_methods([Method::GET, Method::POST])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE])
-        // Without this a page sees neither why it was refused nor when to come back.
+        // Without this line, a page can read neither the reason of a refusal nor when to retry.
         .expose_headers([WWW_AUTHENTICATE, RETRY_AFTER])
 }
 
-/// Anybody may come; a token that is sent must be good.
+/// Open to everybody; but a token that is sent must be valid.
 async fn greeting(State(settings): State<Arc<Settings>>, caller: Option<Authorized>) -> String {
     let name = caller.as_ref().and_then(|Authorized(caller)| caller.claims().username());
     format!("{} {}", settings.greeting, name.unwrap_or("stranger"))
 }
 
-/// A browser cannot send an `Authorization` header with a web socket: the token comes as a subprotocol, behind the name
-/// `bearer`. (`new WebSocket(url, ["bearer", token])`. Server-sent events need no such thing: read them by `fetch`.)
+/// A browser cannot send an `Authorization` header with a web socket: the token comes as a subprotocol, after the name
+/// `bearer` (`new WebSocket(url, ["bearer", token])`). Server-sent events do not need this: read them by `fetch`.
 async fn changes(
     State(verifier): State<Verifier>,
     headers: HeaderMap,
@@ -111,7 +111,7 @@ fn token_of_subprotocol(headers: &HeaderMap) -> Option<&str> {
     names.next()
 }
 
-/// A socket outlives its request: it ends when the caller may no longer listen.
+/// A socket outlives its request: it ends when its caller is no longer authorized.
 async fn tell(mut socket: WebSocket, caller: Caller) {
     let requirement = Requirement::any_caller();
     let mut over = std::pin::pin!(caller.until_unauthorized(&requirement, Duration::from_secs(30)));
@@ -130,8 +130,8 @@ async fn tell(mut socket: WebSocket, caller: Caller) {
     }
 }
 
-/// Takes the token out of the proxy's own header. From anybody else that header means nothing, and the guard reads
-/// `Authorization` alone.
+/// Moves the token from the proxy's own header to `Authorization`, the only header that the guard reads. From any other
+/// peer, the proxy's header is ignored.
 async fn token_of_proxy(mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     let token = request.headers_mut().remove(FROM_PROXY).filter(|_| peer == Some(PROXY));

@@ -1,4 +1,4 @@
-//! Roles as an enum of one's own, and errors as `application/problem+json`, on axum.
+//! Roles as an enum of your own, and errors as `application/problem+json`, on axum.
 //! `cargo run -p axum-roles -- http://127.0.0.1:8080 examples/key.json`
 
 use std::{env, error::Error};
@@ -32,7 +32,7 @@ impl From<AppRole> for Role {
     }
 }
 
-/// A role in the type of an extractor.
+/// A role as the type parameter of an extractor.
 struct Admin;
 
 impl RequiredRole for Admin {

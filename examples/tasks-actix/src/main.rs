@@ -1,5 +1,5 @@
-//! The tasks server on actix-web: the same flags and the same bytes as `task-api`, whose library holds
-//! everything that is not glue.
+//! The tasks server on actix-web: the same flags and the same bytes as `task-api`, whose library contains everything
+//! except the glue.
 
 use std::{io, process::ExitCode, sync::Arc};
 
@@ -43,8 +43,8 @@ async fn run(started: Started) -> io::Result<()> {
     Ok(())
 }
 
-/// Each guarded route has one guard around all its methods, so that a wrong method is told to those who
-/// may know.
+/// Each guarded route has one guard around all its methods, so that only authorized callers learn that a method is
+/// wrong.
 fn routes(config: &mut web::ServiceConfig, verifier: &Verifier, options: &Options) {
     let any_caller = RequireAuthorizationLayer::new(verifier.clone(), Requirement::any_caller());
     let admin = RequireAuthorizationLayer::new(verifier.clone(), tasks::add_requirement(options));
@@ -97,7 +97,7 @@ async fn add(
     respond(tasks::add(store.as_ref().as_ref(), &caller, header, body, request.uri().query()).await)
 }
 
-/// The same answer in the older types of actix-web.
+/// Converts an answer to the older `http` types of actix-web.
 fn respond(answer: ::http::Response<tasks::Body>) -> HttpResponse {
     let (head, body) = answer.into_parts();
     let status = StatusCode::from_u16(head.status.as_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -26,8 +26,8 @@ mod chat {
     tonic::include_proto!("chat.v1");
 }
 
-/// How soon a revoked token is noticed, at the price of a look at the verdict that is held; once in 60 s, or after an
-/// eviction, the issuer is asked.
+/// How often the stream checks the cached verdict, to notice a revoked token. The issuer is asked only once in 60 s, or
+/// after an eviction.
 const LOOK: Duration = Duration::from_secs(1);
 
 #[tokio::main]

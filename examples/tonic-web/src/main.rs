@@ -23,11 +23,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve(listener: TcpListener, verifier: Verifier) -> Result<(), Box<dyn Error>> {
-    // The health service stands for one of your own.
+    // The health service takes the place of your own service.
     let (_, service) = tonic_health::server::health_reporter();
     let methods = Methods::new().require("/grpc.health.v1.Health/Check", Requirement::any_caller());
-    // The first layer is the outermost. A browser's preflight carries no token and is no call; a call of grpc-web is
-    // translated before the guard sees it, and so is the guard's refusal on its way back.
+    // The first layer is the outermost. A browser's preflight carries no token and is not a call. A grpc-web call is
+    // translated before the guard sees it, and the guard's refusal is translated on its way back.
     let mut server = Server::builder()
         .accept_http1(true)
         .layer(cors())

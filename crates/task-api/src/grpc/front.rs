@@ -30,13 +30,13 @@ use crate::{
     tasks::{self, BODY_TIMEOUT},
 };
 
-/// For a whole call; a client may ask for less.
+/// The deadline of a whole call; a client may ask for a shorter deadline.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_mins(1);
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// Lets only calls through, and answers in the words of gRPC.
+/// Lets only gRPC calls through, and turns refusals into gRPC statuses.
 pub(super) async fn receive(request: Request, next: Next) -> Response {
     if let Some(refused) = no_call(&request) {
         return refused;
@@ -54,7 +54,7 @@ pub(super) async fn receive(request: Request, next: Next) -> Response {
         Ok(response) => in_words_of_grpc(response, is_ours),
         Err(_) => Status::deadline_exceeded("deadline exceeded").into_http(),
     };
-    // Under way until the last of its answer is gone.
+    // The call is in flight until the end of its response body.
     response.map(|body| {
         Body::new(body.map_frame(move |frame| {
             let _ = &call;

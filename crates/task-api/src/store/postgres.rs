@@ -1,4 +1,4 @@
-//! A server, for several instances.
+//! PostgreSQL: a server, for several instances.
 
 use std::{
     fmt, fs,
@@ -28,7 +28,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 const READERS: u32 = 8;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Between two tries to bring the tables up to date.
+/// The pause between two attempts to migrate the tables.
 const MIGRATION_PAUSE: Duration = Duration::from_secs(1);
 const UNDEFINED_TABLE: &str = "42P01";
 const PARAMETERS: [&str; 11] = [
@@ -45,7 +45,7 @@ const PARAMETERS: [&str; 11] = [
     "statement-cache-capacity",
 ];
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// Under which instances take turns: "tasks", in ASCII.
+/// The advisory lock that orders the commits of all instances: "tasks", in ASCII.
 const ORDER: i64 = 0x0074_6173_6b73;
 /// Timeouts: an instance that loses its connection to the server must not block the writes of the other instances.
 /// `DURABLE`: a server that acknowledges before it flushes would break the promise that a 200 means "on disk".
@@ -99,7 +99,7 @@ impl Tables {
         self.0.borrow().clone()
     }
 
-    /// A database that has lost its tables, as one that was made anew, gets them again.
+    /// Notices that the tables are missing (for example in a recreated database), so that they are created again.
     fn learn(&self, error: StoreError) -> StoreError {
         if let StoreError::Database(cause) = &error
             && cause.as_database_error().and_then(DatabaseError::code).as_deref() == Some(UNDEFINED_TABLE)
@@ -110,7 +110,7 @@ impl Tables {
     }
 }
 
-/// Tries until it succeeds, and again whenever the tables are found to be gone; as long as there is a store.
+/// Migrates until it succeeds, and again whenever tables are missing. Ends when the store is dropped.
 async fn keep_migrated(options: PgConnectOptions, tables: Weak<watch::Sender<Result<(), StoreError>>>) {
     loop {
         let Some(state) = tables.upgrade() else { return };
@@ -123,7 +123,7 @@ async fn keep_migrated(options: PgConnectOptions, tables: Weak<watch::Sender<Res
     }
 }
 
-/// On a connection of its own, which ends whatever happens.
+/// Uses a separate connection, and closes it in every case.
 async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError> {
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
     let pool = pool.connect_with(options.clone()).await?;
@@ -142,7 +142,7 @@ async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError> {
     migrated
 }
 
-/// Whether the server lets us in, and has what we need or may make it.
+/// Whether the server accepts us, and has the tables or lets us create them.
 pub(super) async fn probe(url: &str, password_file: Option<&Path>) -> Result<String, OpenError> {
     let mut connection =
         connect(&options(url, password_file)?).await.map_err(|error| explain_store(&error))?;
@@ -166,7 +166,7 @@ pub(super) async fn probe(url: &str, password_file: Option<&Path>) -> Result<Str
 
 fn options(url: &str, password_file: Option<&Path>) -> Result<PgConnectOptions, OpenError> {
     let example = "write postgres://<user>@<host>/<database>";
-    // sqlx would ignore what it does not know, and log its value.
+    // sqlx would ignore a parameter that it does not know, and log its value.
     let unknown = Url::parse(url).ok().and_then(|url| {
         let mut names = url.query_pairs().map(|(name, _)| name.into_owned());
         names.find(|name| !PARAMETERS.contains(&name.as_str()))
@@ -228,7 +228,7 @@ impl fmt::Debug for Postgres {
 /// Whether the error is permanent: the server answers and refuses, so that a retry cannot help.
 fn says_no(error: &sqlx::Error) -> bool {
     if let Some(error) = database_error(error) {
-        // Who we are, the database's name, our rights.
+        // Our login, the database's name, our permissions.
         let code = error.code().unwrap_or_default();
         return code.starts_with("28") || matches!(&*code, "3D000" | "42501" | "42P07");
     }
@@ -283,7 +283,7 @@ impl Store for Postgres {
 
 impl ServerWriter {
     async fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
-        // Nothing was sent yet: a connection that has died since the last batch may be replaced.
+        // Nothing was sent yet: replace a connection that has ended since the last batch.
         if let Some(connection) = &mut self.connection
             && connection.ping().await.is_err()
         {

@@ -1,4 +1,4 @@
-//! One file, for one machine.
+//! SQLite: one file, for one machine.
 
 use std::{
     fs, io,
@@ -23,10 +23,10 @@ use super::{
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
-/// In one statement, which may bind 32,766 values.
+/// The rows of one statement, which may bind 32,766 values.
 const ROWS: usize = 1000;
 const READERS: u32 = 4;
-/// How long another process that writes is waited for.
+/// How long to wait while another process writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -34,7 +34,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Sqlite {
     writer: Writer,
     file: Arc<File>,
-    /// Readers of the file as it was when they were opened.
+    /// The readers, and the file that they have opened.
     readers: Mutex<(FileId, SqlitePool)>,
 }
 
@@ -82,7 +82,7 @@ impl Sqlite {
     }
 }
 
-/// Whether the file, or the folder that it will be made in, can be written to.
+/// Whether the file can be written or, if it does not exist, created in its folder.
 pub(super) async fn probe(url: &str) -> Result<String, OpenError> {
     let (file, _) = File::new(url)?;
     let explain = |error: &dyn std::fmt::Display| OpenError(file.explain(error));
@@ -93,7 +93,7 @@ pub(super) async fn probe(url: &str) -> Result<String, OpenError> {
         return Ok(format!("{shown} does not exist yet and can be made"));
     }
     let look = async {
-        // As the file is: a look changes nothing.
+        // Opens the file without changing its settings: a probe must not change the file.
         let options = SqliteConnectOptions::new().filename(&file.path).busy_timeout(BUSY_TIMEOUT);
         let mut connection = SqliteConnection::connect_with(&options).await?;
         connection.begin_with("BEGIN IMMEDIATE").await?.rollback().await?;
@@ -194,7 +194,7 @@ fn file_id(path: &Path) -> io::Result<FileId> {
     Ok(FileId(file.dev(), file.ino()))
 }
 
-/// Other systems do not let a file that is open be moved.
+/// Other systems do not allow moving an open file.
 #[cfg(not(unix))]
 fn file_id(path: &Path) -> io::Result<FileId> {
     fs::metadata(path).map(|_| FileId(0, 0))

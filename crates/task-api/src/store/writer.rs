@@ -9,12 +9,12 @@ use tokio::{
 
 use super::{NewTask, StoreError};
 
-/// Tasks that wait to be kept. Beyond that the caller is told to come back.
+/// How many callers may wait for a commit. Further callers are refused with 503.
 const QUEUE: usize = 1024;
 const BATCH: usize = 256;
 /// The most bytes that waiting tasks may take together.
 const QUEUE_BYTES: usize = 64 * 1024 * 1024;
-/// For one batch, and for one caller.
+/// The time limits of one batch, and of one caller.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(8);
 const ADD_TIMEOUT: Duration = Duration::from_secs(10);
 

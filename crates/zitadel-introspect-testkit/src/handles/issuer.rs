@@ -57,19 +57,19 @@ impl IssuerBuilder {
         self
     }
 
-    /// The origin by which the instance knows itself, such as `https://auth.example.com`, where it differs
-    /// from the address on which it listens.
+    /// The instance's own origin, such as `https://auth.example.com`, if it differs from the address on which the
+    /// instance listens.
     #[must_use]
     pub fn public_origin(mut self, origin: impl Into<String>) -> Self {
         self.public_origin = Some(origin.into());
         self
     }
 
-    /// Starts to listen, on a loopback address whatever happens.
+    /// Starts to listen, always on a loopback address.
     ///
     /// # Errors
     ///
-    /// What the system says where the port is taken or no thread can be had.
+    /// The system's error if the port is in use or no thread can be started.
     pub async fn start(self) -> io::Result<Issuer> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))?;
         let address = listener.local_addr()?;
@@ -110,13 +110,13 @@ impl Issuer {
         self.shared.change(|state| state.issuer.clone())
     }
 
-    /// Where it listens.
+    /// The address on which the issuer listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The organization that is there from the start and owns what is not made in another.
+    /// The organization that exists from the start. It owns everything that is not made in another organization.
     #[must_use]
     pub fn default_organization(&self) -> Organization {
         let id = self.shared.change(|state| state.organizations[0].id.clone());
@@ -148,7 +148,7 @@ impl Issuer {
         new_user(&self.shared, &self.default_organization().id(), username, Some(profile))
     }
 
-    /// Puts a fault in force, behind those that are already.
+    /// Adds a fault after the faults that are already in force.
     pub fn inject(&self, fault: Fault) {
         self.shared.inject(fault);
     }
@@ -158,7 +158,7 @@ impl Issuer {
         self.shared.heal();
     }
 
-    /// Holds requests to one endpoint back until the result is dropped.
+    /// Holds back the requests to one endpoint until the returned value is dropped.
     #[must_use]
     pub fn hold(&self, endpoint: Endpoint) -> Held {
         let (sender, released) = watch::channel(false);
@@ -166,13 +166,13 @@ impl Issuer {
         Held(sender)
     }
 
-    /// How many introspections were asked so far.
+    /// How many introspection requests there were so far.
     #[must_use]
     pub fn introspections(&self) -> usize {
         self.request_count(Endpoint::Introspection)
     }
 
-    /// The requests so far, in order; of more than 1,000 the newest. So a test can assert what was sent, and what was
+    /// The requests so far, in order; only the newest 1,000. With them a test can assert what was sent, and what was
     /// not:
     ///
     /// ```
@@ -192,25 +192,25 @@ impl Issuer {
         self.shared.counts().borrow().get(&endpoint).copied().unwrap_or_default()
     }
 
-    /// Waits until an endpoint has had so many requests in all.
+    /// Waits until an endpoint has had this many requests in total.
     pub async fn asked(&self, endpoint: Endpoint, requests: usize) {
         let enough = |count: &usize| *count >= requests;
         let mut counts = self.shared.counts();
         let _ = counts.wait_for(|counts| counts.get(&endpoint).is_some_and(enough)).await;
     }
 
-    /// Moves the instance's own clock on.
+    /// Moves the instance's own clock forward.
     pub fn advance(&self, time: Duration) {
         let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
         self.shared.change(|state| state.clock_ahead = state.clock_ahead.saturating_add(seconds));
     }
 
-    /// Sets the instance's own clock so many seconds ahead of the machine's, or behind it.
+    /// Sets how many seconds the instance's own clock is ahead of the machine's; a negative number sets it behind.
     pub fn set_clock_ahead(&self, seconds: i64) {
         self.shared.change(|state| state.clock_ahead = seconds);
     }
 
-    /// Refuses connections and breaks those that there are, as a crashed server does.
+    /// Refuses new connections and aborts open connections, as a crashed server does.
     pub async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
         self.command(Command::Stop(done));
@@ -229,7 +229,7 @@ impl Issuer {
         outcome.expect("the port is still free");
     }
 
-    /// Publishes a further key that does not sign yet; its id is the result.
+    /// Publishes a further key that does not sign yet; returns its id.
     #[must_use]
     pub fn publish_key(&self, algorithm: Algorithm) -> String {
         self.shared.change(|state| {
@@ -283,7 +283,7 @@ impl Issuer {
         key.sign_parts(header, claims)
     }
 
-    /// As [`forge`](Self::forge), from the text of header and claims: also for what no JSON library writes.
+    /// As [`forge`](Self::forge), but from the text of header and claims: also for texts that no JSON library writes.
     #[must_use]
     pub fn forge_text(&self, header: &str, claims: &str) -> String {
         self.shared.change(State::signing_key).sign_text(header, claims)
@@ -301,7 +301,7 @@ impl Issuer {
         self.shared.change(|state| state.events.clone())
     }
 
-    /// Posts each further event to `url`, signed; the key to check the signatures with is the result.
+    /// Posts each further event to `url`, signed; returns the key for checking the signatures.
     ///
     /// # Panics
     ///

@@ -18,21 +18,21 @@ pub struct Organization {
     id: Id,
 }
 
-/// A project: the family of an API and the applications that call it.
+/// A project: an API and the applications that call it.
 #[derive(Debug, Clone)]
 pub struct Project {
     shared: Arc<Shared>,
     id: Id,
 }
 
-/// An API application: what an API presents itself as when it asks about tokens.
+/// An API application: the identity with which an API asks for introspection.
 #[derive(Debug, Clone)]
 pub struct Api {
     shared: Arc<Shared>,
     id: Id,
 }
 
-/// A key of an API application; it can still sign when it was removed.
+/// A key of an API application; a removed key can still sign.
 #[derive(Debug, Clone)]
 pub struct ApiKey {
     key: SigningKey,
@@ -62,7 +62,7 @@ impl Organization {
         &self.shared
     }
 
-    /// Its primary domain.
+    /// The organization's primary domain.
     #[must_use]
     pub fn domain(&self) -> String {
         self.shared.change(|state| state.organization(&self.id).domain.clone())
@@ -101,7 +101,7 @@ impl Project {
         self.id.clone()
     }
 
-    /// The scope that a client asks for to put this project into its token's audience.
+    /// The scope that puts this project into a token's audience.
     #[must_use]
     pub fn audience_scope(&self) -> String {
         crate::claims::audience_scope(&self.id)
@@ -174,7 +174,7 @@ impl Project {
     /// Creates an API application that authenticates by client id and secret.
     #[must_use]
     pub fn secret_api(&self, name: &str) -> Api {
-        // A secret with characters that Basic must not carry bare.
+        // A secret with characters that Basic authentication must escape.
         let secret = format!("{}+/ %", random_text(24));
         let id = self.add_application(name, ApplicationKind::SecretApi { secret });
         Api { shared: Arc::clone(&self.shared), id }
@@ -249,7 +249,7 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// What the system says, also where the file is there already.
+    /// The system's error, also if the file already exists.
     pub fn write_key_file(&self, path: impl AsRef<Path>) -> io::Result<()> {
         crate::secret_file::create(path.as_ref(), &self.key_json())
     }
@@ -267,7 +267,7 @@ impl Api {
         })
     }
 
-    /// Adds a key, which is the newest then.
+    /// Adds a key, which becomes the newest key.
     #[must_use]
     pub fn add_key(&self) -> ApiKey {
         self.shared.change(|state| {

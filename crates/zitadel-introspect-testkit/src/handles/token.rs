@@ -15,7 +15,7 @@ use crate::{
 
 const TWELVE_HOURS: i64 = 12 * 3600;
 
-/// A token as its holder has it; it derefs to its text.
+/// A token; it derefs to its text.
 #[derive(Clone)]
 pub struct Token {
     shared: Arc<Shared>,
@@ -27,9 +27,9 @@ pub struct Token {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Login {
-    /// The access token: opaque, or a JWT where the application says so.
+    /// The access token: opaque, or a JWT if the application is set so.
     pub access_token: Token,
-    /// The refresh token, where the scope `offline_access` was asked for.
+    /// The refresh token, if the scope `offline_access` was requested.
     pub refresh_token: Option<Token>,
     /// The ID token.
     pub id_token: Token,
@@ -56,8 +56,7 @@ impl Token {
         self.id.clone()
     }
 
-    /// Revokes the token: a personal access token is removed, an access or refresh token revoked by its
-    /// client.
+    /// Revokes the token: a personal access token is removed; an access or refresh token is revoked by its client.
     pub fn revoke(&self) {
         self.shared.change(|state| {
             if let Some(token) = state.tokens.iter().find(|token| token.text == self.text).cloned() {
@@ -103,7 +102,7 @@ impl fmt::Debug for Token {
 }
 
 impl Login {
-    /// Ends the session: all its tokens are dead.
+    /// Ends the session: all its tokens become inactive.
     pub fn end_session(&self) {
         self.shared.change(|state| state.end_session(&self.session));
     }
@@ -116,7 +115,7 @@ impl AccessTokenRequest {
         Self { shared, user: user.to_owned(), scopes, lifetime: TWELVE_HOURS, jwt: false, actor: None }
     }
 
-    /// Puts a project into the audience; without it an API of the project sees the token as inactive.
+    /// Puts a project into the audience; otherwise an API of the project sees the token as inactive.
     #[must_use]
     pub fn for_project(mut self, project: &Project) -> Self {
         self.scopes.push(project.audience_scope());
@@ -134,7 +133,7 @@ impl AccessTokenRequest {
         self
     }
 
-    /// Another lifetime than 12 hours, in whole seconds.
+    /// Sets the lifetime, in whole seconds; 12 hours unless set.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
@@ -297,7 +296,7 @@ impl State {
         }
     }
 
-    /// Gives the token its text and keeps it.
+    /// Gives the token its text and stores the token.
     fn keep_access_token(&mut self, mut token: model::Token, jwt: bool) -> model::Token {
         token.text = if jwt {
             let claims = claims::access_token(self, &token);
@@ -315,7 +314,7 @@ impl State {
         sibling
     }
 
-    /// A person's token is for all applications of the client's project, the project, and those projects
+    /// The audience of a person's token: all applications of the client's project, the project itself, and the projects
     /// that audience scopes name.
     fn audience_of(&self, client_id: &str, scopes: &[String]) -> Vec<String> {
         let client = self.applications.iter().find(|application| application.client_id == client_id);

@@ -1,4 +1,4 @@
-//! Users and what they are granted.
+//! Users and their role grants.
 
 use std::sync::Arc;
 
@@ -86,7 +86,7 @@ impl User {
     ///
     /// # Panics
     ///
-    /// If the project was not shared with it ([`Project::grant_to`]).
+    /// If the project was not shared with that organization ([`Project::grant_to`]).
     pub fn grant_in<R: AsRef<str>>(
         &self,
         organization: &Organization,
@@ -153,27 +153,27 @@ impl User {
         self.shared.change(|state| state.user(&self.id).metadata.insert(key.to_owned(), value));
     }
 
-    /// Deactivates the user. All tokens of the user end for good.
+    /// Deactivates the user. All tokens of the user become inactive permanently.
     pub fn deactivate(&self) {
         self.set_state(UserState::Deactivated, "user.deactivated");
     }
 
-    /// Reactivates the user; old tokens stay dead.
+    /// Reactivates the user; old tokens stay inactive.
     pub fn reactivate(&self) {
         self.set_state(UserState::Active, "user.reactivated");
     }
 
-    /// Locks the user. All tokens of the user end for good.
+    /// Locks the user. All tokens of the user become inactive permanently.
     pub fn lock(&self) {
         self.set_state(UserState::Locked, "user.locked");
     }
 
-    /// Unlocks the user; old tokens stay dead.
+    /// Unlocks the user; old tokens stay inactive.
     pub fn unlock(&self) {
         self.set_state(UserState::Active, "user.unlocked");
     }
 
-    /// Removes the user, grants and tokens included.
+    /// Removes the user, with all grants and tokens.
     pub fn remove(self) {
         self.shared.change(|state| {
             let aggregate = user_aggregate(state, &self.id);
@@ -202,7 +202,7 @@ impl RoleGrant {
         self.id.clone()
     }
 
-    /// Grants these roles instead.
+    /// Replaces the roles of the grant.
     pub fn change<R: AsRef<str>>(&self, roles: impl IntoIterator<Item = R>) {
         let roles: Vec<String> = roles.into_iter().map(|role| role.as_ref().to_owned()).collect();
         self.shared.change(|state| {

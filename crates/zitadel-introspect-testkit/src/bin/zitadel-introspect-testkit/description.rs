@@ -1,4 +1,4 @@
-//! The file: what there is to be, by name.
+//! The description file: the objects of the instance, by name.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,8 @@ pub(crate) struct Project {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Api {
     pub(crate) name: String,
-    /// Where its key.json is written, from the file's own folder; without it the API has a secret.
+    /// Where the key.json is written, relative to the description file's folder; without this field, the API has a
+    /// secret.
     pub(crate) key_file: Option<String>,
 }
 
@@ -102,7 +103,7 @@ pub(crate) enum TokenKind {
 }
 
 impl Description {
-    /// Names that stand for nothing, and tokens that cannot be.
+    /// Finds names that refer to nothing, and impossible tokens.
     pub(crate) fn check(&self) -> Result<(), String> {
         let organization = |name: &String| {
             let complaint = || format!("there is no organization `{name}`; add it to `organizations`");

@@ -1,5 +1,5 @@
-//! Makes the issuer what the file says, and keeps by name what is there already: ids, keys and tokens
-//! outlive a change of the file.
+//! Applies the description file to the issuer, and finds existing objects by name: ids, keys and tokens stay when the
+//! file changes.
 
 use std::{
     collections::BTreeMap,

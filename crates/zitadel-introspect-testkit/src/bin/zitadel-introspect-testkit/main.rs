@@ -16,7 +16,7 @@ use description::Description;
 use instance::Instance;
 use zitadel_introspect_testkit::Issuer;
 
-/// How often the file is looked at.
+/// How often the file is checked for changes.
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// A ZITADEL-compatible issuer on a loopback port, for tests and demos only.
@@ -62,7 +62,7 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     Ok(())
 }
 
-/// Applies the file again whenever it says something else. A file that cannot be read changes nothing.
+/// Applies the file again whenever its content changes. A file that cannot be read changes nothing.
 async fn follow(path: &Path, mut current: Description, instance: &mut Instance) {
     let mut complaint = String::new();
     loop {
