@@ -47,7 +47,8 @@
 // The layers ("floors") of this crate, lowest first: a module imports from lower floors, or from its own folder.
 // `.ci/floors` reads this list.
 //
-// floor: names clock random echo crypto background stats
+// floor: names clock random echo crypto background
+// floor: stats
 // floor: error
 // floor: issuer::name token
 // floor: claims resource

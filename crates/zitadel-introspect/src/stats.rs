@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     sync::{
         LazyLock, Mutex, Once, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -9,6 +10,8 @@ use std::{
 };
 
 use metrics::{Counter as Published, Histogram, Unit};
+
+use crate::background::PerProcess;
 
 /// A snapshot of a verifier's counters, from [`Verifier::stats`](crate::Verifier::stats). All count from the verifier's
 /// start, unless stated otherwise.
@@ -152,7 +155,10 @@ const GAUGES: [Metric; 3] = [
 
 /// The sums over verifiers with the same labels. Kept here and not in the recorder, which may be installed
 /// when verdicts are held already.
-static SUMS: LazyLock<Mutex<HashMap<Labels, [u64; GAUGES.len()]>>> = LazyLock::new(Mutex::default);
+// A child of `fork` begins anew: its parent may have held the lock.
+static SUMS: LazyLock<PerProcess<Mutex<Sums>>> = LazyLock::new(|| PerProcess::new(Mutex::default()));
+
+type Sums = HashMap<Labels, [u64; GAUGES.len()]>;
 
 const SECONDS: &str = "zitadel_introspect_upstream_seconds";
 
@@ -168,7 +174,8 @@ impl Counters {
         for (outcome, value) in OUTCOMES {
             add(&labels.upstream(outcome), value(&before), value(&now));
         }
-        let mut sums = SUMS.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(sums) = SUMS.own(|| Ok::<_, Infallible>(Mutex::default()));
+        let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
         let sums = sums.entry(labels.clone()).or_default();
         for ((name, _, value), sum) in GAUGES.into_iter().zip(sums) {
             *sum = (*sum + value(&now)).saturating_sub(value(&before));

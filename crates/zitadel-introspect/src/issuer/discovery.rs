@@ -24,6 +24,9 @@ use crate::{
     },
 };
 
+/// So many characters of another issuer's name are shown.
+const LONGEST_SHOWN: usize = 200;
+
 const PATH: &str = "/.well-known/openid-configuration";
 
 /// The members of the document that are used.
@@ -105,7 +108,8 @@ impl Request {
             .map_err(|_| IssuerError::Unusable { problem: "it is not a discovery document" })?;
         if !self.issuer.is_named_by(&document.issuer) {
             let expected = self.issuer.as_str().to_owned();
-            return Err(IssuerError::OtherIssuer { expected, found: document.issuer });
+            let found = document.issuer.chars().take(LONGEST_SHOWN).collect();
+            return Err(IssuerError::OtherIssuer { expected, found });
         }
         let endpoint =
             |address: Option<String>| address.map(|address| self.http.endpoint(&address)).transpose();

@@ -1,7 +1,8 @@
 //! The issuer's published keys (RFC 7517): fetched when needed, refreshed in the background, never taken from a token.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::FutureExt;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
@@ -133,6 +134,7 @@ fn read(jwk: &Value) -> Option<(&str, Key)> {
 fn readable(jwk: &Value) -> Option<Key> {
     use Algorithm::{ES256, ES384, EdDSA, RS256, RS384, RS512};
     let text = |name: &str| jwk.get(name).and_then(Value::as_str);
+    let coordinate = |name: &str, bytes: usize| text(name).filter(|text| has_bytes(text, bytes..=bytes));
     // An RSA key without `alg` works with all of these algorithms (RFC 7517 section 4.4); a curve key, with one.
     let (algorithms, decoding): (&'static [Algorithm], _) = match (text("kty")?, text("crv"), text("alg")) {
         ("RSA", _, algorithm) => {
@@ -143,13 +145,15 @@ fn readable(jwk: &Value) -> Option<Key> {
                 Some("RS512") => &[RS512],
                 Some(_) => return None,
             };
-            (algorithms, DecodingKey::from_rsa_components(text("n")?, text("e")?))
+            // Shorter and longer ones are never verified by the crate below.
+            let modulus = text("n").filter(|n| has_bytes(n, 256..=1024))?;
+            (algorithms, DecodingKey::from_rsa_components(modulus, text("e")?))
         }
         ("EC", Some("P-256"), None | Some("ES256")) => {
-            (&[ES256], DecodingKey::from_ec_components(text("x")?, text("y")?))
+            (&[ES256], DecodingKey::from_ec_components(coordinate("x", 32)?, coordinate("y", 32)?))
         }
         ("EC", Some("P-384"), None | Some("ES384")) => {
-            (&[ES384], DecodingKey::from_ec_components(text("x")?, text("y")?))
+            (&[ES384], DecodingKey::from_ec_components(coordinate("x", 48)?, coordinate("y", 48)?))
         }
         ("OKP", Some("Ed25519"), None | Some("EdDSA")) => {
             (&[EdDSA], DecodingKey::from_ed_components(text("x")?))
@@ -157,6 +161,10 @@ fn readable(jwk: &Value) -> Option<Key> {
         _ => return None,
     };
     Some(Key::Readable(algorithms, Box::new(decoding.ok()?)))
+}
+
+fn has_bytes(text: &str, bytes: RangeInclusive<usize>) -> bool {
+    URL_SAFE_NO_PAD.decode(text).is_ok_and(|decoded| bytes.contains(&decoded.len()))
 }
 
 /// The algorithms that are accepted, by name: only asymmetric algorithms, never `none` or HMAC.

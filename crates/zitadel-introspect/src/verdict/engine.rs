@@ -208,6 +208,9 @@ impl Engine {
         key: Key,
         denied: &Arc<Active>,
     ) -> Option<Verdict> {
+        if !self.source.can_ask() {
+            return None;
+        }
         let now = self.clock.now();
         let asker = Asker { max_age: None, obtained: Obtained::FromCache };
         let is_newer = |newest: &Arc<Active>| {
@@ -243,24 +246,31 @@ impl Engine {
         not_before: Option<Instant>,
     ) -> Outcome {
         // A caller who asks after an eviction must not get the answer to a question that was sent before the eviction.
-        let waiting = match self.in_flight.join(key, not_before.max(self.cache.ledger.last())) {
-            Joined::First(waiting, reply) => {
-                match self.arrived_meanwhile(&key).filter(|_| not_before.is_none()) {
-                    Some(active) => self.in_flight.answer(&key, reply, &Ok(Verdict::Active(active))),
-                    None => self.start(token.clone(), key, reply),
+        let earliest = not_before.max(self.cache.ledger.last());
+        loop {
+            let waiting = match self.in_flight.join(key, earliest) {
+                Joined::First(waiting, reply) => {
+                    match self.arrived_meanwhile(&key).filter(|_| not_before.is_none()) {
+                        Some(active) => self.in_flight.answer(&key, reply, &Ok(Verdict::Active(active))),
+                        None => self.start(token.clone(), key, reply),
+                    }
+                    return waiting.await;
                 }
-                waiting
+                Joined::Waiting(waiting) => waiting,
+                Joined::Next(waiting) => {
+                    self.counters.coalesced.count();
+                    return self.within_timeout(waiting).await;
+                }
+            };
+            self.counters.coalesced.count();
+            let outcome = waiting.await;
+            // A question that was not sent yet may have been answered by a verdict that had arrived meanwhile.
+            let is_older = |active: &Active| earliest.is_some_and(|earliest| active.asked_at < earliest);
+            match &outcome {
+                Ok(Verdict::Active(active)) if is_older(active) => {}
+                _ => return outcome,
             }
-            Joined::Waiting(waiting) => {
-                self.counters.coalesced.count();
-                waiting
-            }
-            Joined::Next(waiting) => {
-                self.counters.coalesced.count();
-                return self.within_timeout(waiting).await;
-            }
-        };
-        waiting.await
+        }
     }
 
     /// A caller who waits for the next question waits for the question in flight as well: for both within one time-out.

@@ -103,3 +103,12 @@ async fn a_document_that_is_none_is_unavailable() {
         assert!(matches!(error.reason(), Reason::Unavailable(IssuerError::Unusable { .. })), "{body}");
     }
 }
+
+#[tokio::test]
+async fn a_long_name_of_another_issuer_is_cut() {
+    let world = World::new().await;
+    let document = format!(r#"{{"issuer":"https://{}"}}"#, "a".repeat(500_000));
+    world.issuer.inject(Fault::answer(200, "application/json", document).on(Endpoint::Discovery));
+    let error = world.verifier().check().await.unwrap_err();
+    assert!(error.to_string().contains("names the issuer") && error.to_string().len() < 1000);
+}

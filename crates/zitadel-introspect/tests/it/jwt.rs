@@ -602,3 +602,30 @@ async fn the_issuers_verdict_on_a_jwt_is_not_replaced_by_an_old_callers_reading(
     assert_eq!(status(&caller.require(&admin).await), 403, "the issuer has said so since");
     assert_eq!(status(&require(&verifier, &token, &admin).await), 403);
 }
+
+#[tokio::test]
+async fn a_key_that_can_never_verify_here_counts_as_unreadable() {
+    let world = World::new().await;
+    let token = jwt(&world);
+    for (name, value) in
+        [("n", URL_SAFE_NO_PAD.encode([0xC1; 255])), ("n", URL_SAFE_NO_PAD.encode([0xC1; 1025]))]
+    {
+        world.issuer.heal();
+        publish(&world, |keys| keys[0][name] = value.clone().into(), "application/json").await;
+        let asked = world.issuer.introspections();
+        assert_eq!(status(&authorize(&auto(&world), &token).await), 200, "the issuer can read it");
+        assert_eq!(world.issuer.introspections(), asked + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_verifier_that_only_reads_jwts_counts_no_questions() {
+    let world = World::new().await;
+    let verifier = local(&world);
+    let token = jwt(&world);
+    for _ in 0..3 {
+        assert_eq!(status(&require(&verifier, &token, &Requirement::role("owner")).await), 403);
+    }
+    let stats = verifier.stats();
+    assert_eq!((stats.failed, stats.refreshes_on_denial), (0, 0));
+}
