@@ -102,8 +102,7 @@ impl Caller {
         let engine = self.judge.engine_or_refuse()?;
         let asker = Asker { max_age: requirement.max_age(), obtained: self.obtained(engine, now) };
         let freshness = engine.settings.lifetimes.judge(&self.active, asker, now);
-        let serves = matches!(freshness, Freshness::Serve | Freshness::ServeAndRenew);
-        if serves && requirement.is_met(&self.active.claims) {
+        if freshness.serves() && requirement.is_met(&self.active.claims) {
             return Ok(self.clone());
         }
         let key = engine.cache.key(&self.token);

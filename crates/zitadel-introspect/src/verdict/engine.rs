@@ -214,8 +214,7 @@ impl Engine {
         let now = self.clock.now();
         let asker = Asker { max_age: None, obtained: Obtained::FromCache };
         let is_newer = |newest: &Arc<Active>| {
-            let freshness = self.settings.lifetimes.judge(newest, asker, now);
-            !Arc::ptr_eq(newest, denied) && matches!(freshness, Freshness::Serve | Freshness::ServeAndRenew)
+            !Arc::ptr_eq(newest, denied) && self.settings.lifetimes.judge(newest, asker, now).serves()
         };
         let newest = self.cache.peek(&key).filter(is_newer);
         let payer = newest.as_ref().unwrap_or(denied);
@@ -288,8 +287,8 @@ impl Engine {
         let active = self.cache.active(key)?;
         let asker = Asker { max_age: None, obtained: Obtained::FromCache };
         let freshness = self.settings.lifetimes.judge(&active, asker, self.clock.now());
-        let serves = matches!(freshness, Freshness::Serve | Freshness::ServeAndRenew);
-        (serves && !active.is_local && !self.cache.ledger.concerns(key, &active)).then_some(active)
+        (freshness.serves() && !active.is_local && !self.cache.ledger.concerns(key, &active))
+            .then_some(active)
     }
 
     /// Verifies a JWT where local verification is on; `None` where the issuer must be asked.

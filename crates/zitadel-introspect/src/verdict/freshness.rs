@@ -50,6 +50,13 @@ pub(crate) enum Obtained {
     Earlier { at: Instant, is_fresh: bool, is_evicted: bool },
 }
 
+impl Freshness {
+    /// Whether the verdict answers without a question.
+    pub(crate) fn serves(self) -> bool {
+        matches!(self, Self::Serve | Self::ServeAndRenew)
+    }
+}
+
 impl Lifetimes {
     /// The first row that fits decides. The page `docs/caching-and-revocation.md` shows the same table.
     pub(crate) fn judge(&self, active: &Active, asker: Asker, now: Now) -> Freshness {
