@@ -80,6 +80,30 @@ async fn a_fuzzer_finds_no_undocumented_status_and_no_failure() {
     }
 }
 
+/// Starts the driver, and gives the port on which it listens.
+///
+/// The driver takes a free port of IPv4 and ends when another program holds the same port of IPv6: it is started again.
+async fn driver() -> (Child, String) {
+    let mut said = Vec::new();
+    for _ in 0..10 {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if let Some((_, port)) = line.split_once("started successfully on port ") {
+                driver.stdout = Some(lines.into_inner().into_inner());
+                return (driver, port.trim_end_matches('.').to_owned());
+            }
+            said.push(line);
+        }
+    }
+    panic!("the driver does not start: {said:?}");
+}
+
 /// A browser, and the driver that ends with it.
 struct Browser {
     client: Client,
@@ -88,19 +112,7 @@ struct Browser {
 
 impl Browser {
     async fn start(profile: &Path) -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = loop {
-            let line = lines.next_line().await.unwrap().expect("the driver starts");
-            if let Some((_, port)) = line.split_once("started successfully on port ") {
-                break port.trim_end_matches('.').to_owned();
-            }
-        };
+        let (driver, port) = driver().await;
         let arguments = [
             "--headless",
             "--no-sandbox",
