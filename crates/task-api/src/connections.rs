@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 pub(crate) const MAX_CONNECTIONS: usize = 512;
 /// From this number on, each new connection closes the connection that has been idle for longest.
 const SCARCE: usize = MAX_CONNECTIONS - 64;
+/// A client may exceed its share by so many connections that were asked to close and have not closed yet.
+const ENDING: usize = 8;
 
 /// The connections of one port.
 #[derive(Debug)]
@@ -25,7 +27,15 @@ pub(crate) struct Connections {
 struct All {
     next: u64,
     places: HashMap<u64, Place>,
-    of_client: HashMap<IpAddr, usize>,
+    of_client: HashMap<IpAddr, Share>,
+}
+
+/// The connections of one client.
+#[derive(Debug, Default)]
+struct Share {
+    held: usize,
+    /// Those of them that were asked to close.
+    ending: usize,
 }
 
 #[derive(Debug)]
@@ -59,12 +69,12 @@ impl Connections {
         Arc::new(Self { per_client, all: Mutex::default() })
     }
 
-    /// Registers a connection; `None` if the client has reached its limit and none of its connections is idle.
+    /// Registers a connection; `None` if the client has reached its limit, and none of its connections is idle or too
+    /// many of them are closing.
     pub(crate) fn enter(self: &Arc<Self>, client: IpAddr) -> Option<Connection> {
         let mut all = self.lock();
-        let own = all.of_client.get(&client).copied().unwrap_or_default();
-        // A connection that was told to end counts as ended: a client may exceed its share for that moment only.
-        if own >= self.per_client && !all.end_longest_idle(Some(client)) {
+        let (held, ending) = all.of_client.get(&client).map_or((0, 0), |share| (share.held, share.ending));
+        if held >= self.per_client && (ending >= ENDING || !all.end_longest_idle(Some(client))) {
             return None;
         }
         if all.places.len() >= SCARCE {
@@ -80,7 +90,7 @@ impl Connections {
             end: Arc::clone(&end),
         };
         all.places.insert(number, place);
-        *all.of_client.entry(client).or_default() += 1;
+        all.of_client.entry(client).or_default().held += 1;
         Some(Connection(Arc::new(Inner { connections: Arc::clone(self), number, end })))
     }
 
@@ -98,6 +108,7 @@ impl All {
         let Some(longest) = idle.min_by_key(|place| place.idle_since) else { return false };
         longest.ends = true;
         longest.end.notify_one();
+        self.of_client.entry(longest.client).or_default().ending += 1;
         true
     }
 }
@@ -143,9 +154,10 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let mut all = self.connections.lock();
         let Some(place) = all.places.remove(&self.number) else { return };
-        if let Some(count) = all.of_client.get_mut(&place.client) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(share) = all.of_client.get_mut(&place.client) {
+            share.held -= 1;
+            share.ending -= usize::from(place.ends);
+            if share.held == 0 {
                 all.of_client.remove(&place.client);
             }
         }
@@ -179,11 +191,23 @@ mod tests {
     }
 
     #[test]
+    fn a_client_whose_connections_do_not_close_exceeds_its_share_by_a_few_only() {
+        let connections = Connections::new(2);
+        let mut held: Vec<_> = (0..2 + ENDING).map(|_| connections.enter(ONE).unwrap()).collect();
+        assert!(held[..ENDING].iter().all(is_ended) && !held[ENDING..].iter().any(is_ended));
+        assert!(connections.enter(ONE).is_none(), "eight are closing already");
+        assert!(connections.enter(OTHER).is_some());
+        drop(held.remove(0));
+        let last = connections.enter(ONE);
+        assert!(last.is_some() && connections.enter(ONE).is_none(), "one has closed");
+    }
+
+    #[test]
     fn near_the_limit_the_longest_idle_ends() {
         let connections = Connections::new(MAX_CONNECTIONS);
         let held: Vec<_> = (0..SCARCE).map(|_| connections.enter(ONE).unwrap()).collect();
         let _busy = held[0].busy();
-        assert!(held.iter().all(|connection| !is_ended(connection)));
+        assert!(held.iter().all(|one| !is_ended(one)));
         let _new = connections.enter(OTHER).unwrap();
         assert!(!is_ended(&held[0]) && is_ended(&held[1]) && !is_ended(&held[2]));
         let _next = connections.enter(OTHER).unwrap();

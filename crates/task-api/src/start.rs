@@ -1,7 +1,7 @@
 //! From the command line to a listening socket: finds everything that is wrong before the server starts.
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     net::{IpAddr, SocketAddr, TcpListener},
     process::ExitCode,
     sync::Arc,
@@ -206,9 +206,27 @@ pub fn log_panics() {
     }));
 }
 
+/// A log in which the library's messages name this program's flags.
+struct InOurWords<W>(W);
+
+impl<W: Write> Write for InOurWords<W> {
+    /// The subscriber writes each line by one call.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match str::from_utf8(line) {
+            Ok(text) if text.contains('`') => self.0.write_all(verifier::in_our_words(text).as_bytes())?,
+            _ => self.0.write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 fn log_to_stderr(format: LogFormat, level: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| InOurWords(io::stderr()));
     match format {
         LogFormat::Human => lines.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => lines.with_ansi(false).json().flatten_event(true).with_span_list(false).init(),

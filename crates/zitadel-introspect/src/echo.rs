@@ -5,23 +5,31 @@ use std::path::Path;
 
 /// The longest value that is shown: a domain name has no more.
 const LONGEST: usize = 253;
+/// The longest part of a domain name. The parts of a JWT are longer.
+const LONGEST_LABEL: usize = 63;
+/// A longer value without a dot or colon is no name of a host or an address: opaque tokens, secrets, and lines of a key
+/// have neither.
+const LONGEST_WORD: usize = 24;
 /// The longest part of a path on common file systems.
 const LONGEST_NAME: usize = 255;
 /// Extensions are short; the last part of a JWT is not.
 const LONGEST_EXTENSION: usize = 8;
 
-/// The value in quotes. A placeholder text instead if the value looks like a key, or contains user information, a
-/// control character, or more bytes than a domain name.
+/// The value in quotes. A placeholder text instead if the value looks like a key or a token, or contains user
+/// information, a control character, or more bytes than a domain name.
 ///
 /// ```
 /// use zitadel_introspect::echo;
 ///
 /// assert_eq!(echo::value("my-domain.zitadel.cloud"), "\"my-domain.zitadel.cloud\"");
 /// assert!(!echo::value("https://me:s3cret@host.example").contains("s3cret"));
+/// assert!(!echo::value("kjZhc9MZPVd4rHgOf2MQ8x7mBVEV6SSBsjEkY").contains("kjZ"));
 /// ```
 #[must_use]
 pub fn value(text: &str) -> String {
-    let is_harmless = text.len() <= LONGEST
+    let is_word = !text.contains(['.', ':']);
+    let is_harmless = text.len() <= if is_word { LONGEST_WORD } else { LONGEST }
+        && text.split(['.', ':', '/', ' ']).all(|label| label.len() <= LONGEST_LABEL)
         && !looks_like_a_key(text)
         && !text.contains('@')
         && text.chars().all(|c| !c.is_control());

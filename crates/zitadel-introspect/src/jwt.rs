@@ -51,6 +51,8 @@ pub(crate) struct Jwt<'a> {
 
 /// The parameters of a header that count. `jku`, `x5u`, `jwk` and `x5c` never do.
 struct Header {
+    /// The name of the algorithm.
+    name: String,
     /// `None` for an algorithm that the issuer may use and this library cannot verify.
     algorithm: Option<Algorithm>,
     key_id: Option<String>,
@@ -89,7 +91,7 @@ impl LocalJwts {
         let mut fitting =
             found.iter().filter_map(|key| by.and_then(|by| Some((key.verifies(by)?, by)))).peekable();
         if fitting.peek().is_none() {
-            if found.iter().any(Key::is_unreadable) {
+            if found.iter().any(|key| key.may_sign_unreadably(&header.name)) {
                 return Reading::Unreadable(InvalidToken::UnsupportedAlgorithm);
             }
             if by.is_none() {
@@ -186,7 +188,7 @@ impl<'a> Jwt<'a> {
         }
         let name = text("alg")?.filter(|name| may_be_the_issuers(name)).ok_or(InvalidToken::BadSignature)?;
         let algorithm = keys::algorithm(&name);
-        Ok(Header { algorithm, key_id: text("kid")? })
+        Ok(Header { name, algorithm, key_id: text("kid")? })
     }
 
     fn is_signed_by(&self, key: &jsonwebtoken::DecodingKey, algorithm: Algorithm) -> bool {

@@ -30,7 +30,7 @@ const MEDIA_TYPES: [&str; 2] = ["application/jwk-set+json", "application/json"];
 
 /// A key for signatures.
 pub(crate) enum Key {
-    /// With the algorithms that it verifies.
+    /// With the algorithms by which it can be verified here.
     Readable(&'static [Algorithm], Box<DecodingKey>),
     /// Of a kind that cannot be read here.
     Unreadable,
@@ -47,8 +47,14 @@ impl Key {
         }
     }
 
-    pub(crate) fn is_unreadable(&self) -> bool {
-        matches!(self, Self::Unreadable)
+    /// Whether the issuer may sign with this key by an algorithm that cannot be verified here.
+    pub(crate) fn may_sign_unreadably(&self, algorithm: &str) -> bool {
+        match self {
+            Self::Unreadable => true,
+            Self::Readable(algorithms, _) => {
+                *algorithms == ANY_RSA && ["PS256", "PS384", "PS512"].contains(&algorithm)
+            }
+        }
     }
 }
 
@@ -113,9 +119,11 @@ struct KeySet {
     keys: Vec<Value>,
 }
 
+/// An RSA key without `alg` works with these algorithms, and by PSS (RFC 7517 section 4.4); a curve key, with one.
+const ANY_RSA: &[Algorithm] = &[Algorithm::RS256, Algorithm::RS384, Algorithm::RS512];
+
 /// A key for signatures, by its id. A key for another purpose is skipped (RFC 7517 sections 4.2 and 4.3).
 fn read(jwk: &Value) -> Option<(&str, Key)> {
-    let id = jwk.get("kid").and_then(Value::as_str)?;
     let is_for_signatures = |usage: &Value| usage.as_str() == Some("sig");
     let verifies = |operations: &Value| {
         operations.as_array().is_some_and(|operations| operations.iter().any(|name| name == "verify"))
@@ -124,6 +132,12 @@ fn read(jwk: &Value) -> Option<(&str, Key)> {
     if !present("use").is_none_or(is_for_signatures) || !present("key_ops").is_none_or(verifies) {
         return None;
     }
+    let Some(id) = jwk.get("kid").and_then(Value::as_str) else {
+        tracing::warn!(
+            "a key of the issuer has no `kid`: JWTs that are signed with it cannot be verified here"
+        );
+        return None;
+    };
     let key = readable(jwk).unwrap_or_else(|| {
         tracing::info!(kid = ?id, "a key of the issuer cannot be read here: its kind or algorithm is not supported");
         Key::Unreadable
@@ -135,11 +149,10 @@ fn readable(jwk: &Value) -> Option<Key> {
     use Algorithm::{ES256, ES384, EdDSA, RS256, RS384, RS512};
     let text = |name: &str| jwk.get(name).and_then(Value::as_str);
     let coordinate = |name: &str, bytes: usize| text(name).filter(|text| has_bytes(text, bytes..=bytes));
-    // An RSA key without `alg` works with all of these algorithms (RFC 7517 section 4.4); a curve key, with one.
     let (algorithms, decoding): (&'static [Algorithm], _) = match (text("kty")?, text("crv"), text("alg")) {
         ("RSA", _, algorithm) => {
             let algorithms: &'static [Algorithm] = match algorithm {
-                None => &[RS256, RS384, RS512],
+                None => ANY_RSA,
                 Some("RS256") => &[RS256],
                 Some("RS384") => &[RS384],
                 Some("RS512") => &[RS512],
@@ -155,7 +168,7 @@ fn readable(jwk: &Value) -> Option<Key> {
         ("EC", Some("P-384"), None | Some("ES384")) => {
             (&[ES384], DecodingKey::from_ec_components(coordinate("x", 48)?, coordinate("y", 48)?))
         }
-        ("OKP", Some("Ed25519"), None | Some("EdDSA")) => {
+        ("OKP", Some("Ed25519"), None | Some("EdDSA" | "Ed25519")) => {
             (&[EdDSA], DecodingKey::from_ed_components(text("x")?))
         }
         _ => return None,
@@ -175,7 +188,8 @@ pub(crate) fn algorithm(name: &str) -> Option<Algorithm> {
         "RS512" => Algorithm::RS512,
         "ES256" => Algorithm::ES256,
         "ES384" => Algorithm::ES384,
-        "EdDSA" => Algorithm::EdDSA,
+        // Two names for one algorithm with a key of this kind (RFC 9864 section 2.2).
+        "EdDSA" | "Ed25519" => Algorithm::EdDSA,
         _ => return None,
     })
 }

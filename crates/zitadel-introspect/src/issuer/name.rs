@@ -92,6 +92,9 @@ impl fmt::Display for Issuer {
     }
 }
 
+/// In bytes (RFC 1035 section 2.3.4). Tokens and lines of a key, given by mistake, are longer: no request names them.
+const LONGEST_LABEL: usize = 63;
+
 type Complaint = (&'static str, &'static str);
 
 /// An http or https origin and nothing more.
@@ -105,6 +108,9 @@ pub(crate) fn parse_origin(text: &str) -> Result<Url, Complaint> {
     let url = url.ok_or(("is not an address", REMEDY))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
         return Err(("is neither https nor http", REMEDY));
+    }
+    if url.host_str().is_some_and(|host| host.split('.').any(|label| label.len() > LONGEST_LABEL)) {
+        return Err(("is no name of a host", REMEDY));
     }
     let authority = full.split_once("://").map_or("", |(_, rest)| rest);
     if authority.contains(['/', '?', '#']) {
@@ -150,6 +156,14 @@ mod tests {
             let parsed = Issuer::parse(text).unwrap();
             assert_eq!((parsed.as_str(), parsed.authority()), (issuer, authority), "{text}");
         }
+    }
+
+    #[test]
+    fn a_label_of_a_host_has_63_bytes_at_most() {
+        let host = |bytes: usize| format!("{}.example", "a".repeat(bytes));
+        assert!(Issuer::parse(&host(63)).is_ok());
+        let message = Issuer::parse(&host(64)).unwrap_err().to_string();
+        assert!(message.starts_with("issuer: the value (not shown"), "{message}");
     }
 
     #[test]

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use zitadel_introspect::{InvalidToken, Issuer, Reason, Requirement, TestClock, Verifier};
 use zitadel_introspect_testkit::{self as testkit, Algorithm, Endpoint, Fault, Profile, Token};
 
+use tracing::Level;
+
+use crate::logs::Log;
 use crate::setup::{World, authorize, reason, require, status};
 
 fn local(world: &World) -> Verifier {
@@ -179,6 +182,11 @@ async fn an_rsa_key_without_an_algorithm_verifies_by_each_of_its_kind() {
             let outcome = status(&authorize(&verifier, &signed(algorithm, padding)).await);
             assert_eq!(outcome, if fits { 200 } else { 401 }, "{algorithm} with a key for {named:?}");
         }
+        let (log, _logging) = Log::start(Level::INFO);
+        let outcome = authorize(&verifier, &signed("PS256", &signature::RSA_PSS_SHA256)).await;
+        assert_eq!(status(&outcome), 401);
+        let is_told = log.lines("JWTs ARE REFUSED") == 1;
+        assert_eq!(is_told, named.is_none(), "the issuer may sign so with a key for {named:?}");
     }
 }
 

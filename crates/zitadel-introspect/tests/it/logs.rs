@@ -13,10 +13,10 @@ use crate::setup::{World, authorize, status};
 
 /// Keeps what this thread logs.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    fn start(level: Level) -> (Self, DefaultGuard) {
+    pub(crate) fn start(level: Level) -> (Self, DefaultGuard) {
         let log = Self::default();
         let writer = log.clone();
         let lines = tracing_subscriber::fmt().with_max_level(level).with_ansi(false);
@@ -24,7 +24,7 @@ impl Log {
         (log, tracing::subscriber::set_default(lines))
     }
 
-    fn lines(&self, part: &str) -> usize {
+    pub(crate) fn lines(&self, part: &str) -> usize {
         let log = self.0.lock().unwrap();
         String::from_utf8_lossy(&log).lines().filter(|line| line.contains(part)).count()
     }
