@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use tokio::{
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     sync::{mpsc, oneshot},
     task::JoinSet,
 };
@@ -33,6 +33,8 @@ use crate::{
 };
 
 const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 pub(crate) enum Command {
     /// Refuse new connections, and abort open connections.
@@ -78,6 +80,8 @@ async fn serve(
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
     let mut listening = listen(listener).ok();
+    // While stopped: a socket that is bound and does not listen. Connections are refused, and nobody else takes the port.
+    let mut kept = None;
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -88,17 +92,26 @@ async fn serve(
             command = commands.recv() => match command {
                 Some(Command::Stop(done)) => {
                     listening = None;
+                    kept = keep_port(address).ok();
                     connections.shutdown().await;
                     let _ = done.send(());
                 }
                 Some(Command::Resume(done)) => {
-                    let resumed = TcpListener::bind(address).and_then(listen);
+                    let socket = kept.take().map_or_else(|| keep_port(address), Ok);
+                    let resumed = socket.and_then(|socket| socket.listen(BACKLOG));
                     let _ = done.send(resumed.map(|listener| listening = Some(listener)));
                 }
                 None => return,
             },
         }
     }
+}
+
+fn keep_port(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 fn listen(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {

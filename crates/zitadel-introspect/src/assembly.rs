@@ -13,6 +13,12 @@ use crate::{
     claims::pool::RolePool,
     clock::Clock,
     error::config::ConfigError,
+    feed::{
+        credentials::Tokens,
+        follow::Follower,
+        search::{self, Search},
+        settings::EventFeed,
+    },
     issuer::{
         breaker::Breaker,
         client_auth::ClientAuth,
@@ -30,6 +36,8 @@ use crate::{
     verdict::{
         cache::{Cache, CacheSettings},
         engine::{Engine, EngineSettings},
+        fed::FedClock,
+        followed::Followed,
         in_flight::InFlight,
         source::Source,
     },
@@ -41,6 +49,7 @@ pub(crate) struct Recipe {
     pub(crate) cache: CacheSettings,
     pub(crate) clock: Clock,
     pub(crate) source: SourceRecipe,
+    pub(crate) feed: Option<EventFeed>,
 }
 
 /// The recipe of a source of verdicts.
@@ -72,9 +81,12 @@ pub(crate) struct Engines {
 /// The parts that verdicts come from.
 struct Parts {
     source: Source,
+    search: Option<Search>,
     local: Option<LocalJwts>,
     key_watch: Option<KeyWatch>,
     client_id: String,
+    /// Our own, where the configuration names it.
+    project: Option<ProjectId>,
 }
 
 impl Engines {
@@ -98,9 +110,11 @@ impl Recipe {
             #[cfg(feature = "test-util")]
             SourceRecipe::Script(script) => Parts {
                 source: Source::Script(Arc::clone(script)),
+                search: None,
                 local: None,
                 key_watch: None,
                 client_id: String::new(),
+                project: None,
             },
         };
         let issuer = self.settings.issuer.as_str().to_owned();
@@ -114,11 +128,17 @@ impl Recipe {
             local: parts.local,
             source: parts.source,
             key_watch: parts.key_watch,
+            fed: FedClock::new(self.clock.now().instant),
+            feed: self.feed.as_ref().map(|feed| Followed::new(feed.holds_action_claims, parts.project)),
             handle,
             renewals: AtomicUsize::new(0),
             roles: RolePool::default(),
         });
         engine.start_upkeep();
+        if let (Some(feed), Some(search)) = (&self.feed, parts.search) {
+            let follower = Follower::new(&engine, search, feed.interval, feed.follows_claims);
+            engine.handle.spawn(follower.run());
+        }
         Ok(engine)
     }
 }
@@ -127,7 +147,7 @@ impl IssuerRecipe {
     fn start(&self, recipe: &Recipe, handle: &Handle) -> Result<Parts, ConfigError> {
         let (settings, clock) = (&recipe.settings, &recipe.clock);
         let timeout = settings.timeout;
-        let http = Arc::new(self.http(settings, clock)?);
+        let http = Arc::new(self.http(settings, clock, self.max_answer_bytes, timeout)?);
         let discovery = Arc::new(Discovery::new(
             Arc::clone(&http),
             settings.issuer.clone(),
@@ -147,7 +167,21 @@ impl IssuerRecipe {
             Some(auth) => Source::Issuer(Arc::new(self.introspection(auth, http, discovery, recipe))),
             None => Source::Nobody,
         };
-        Ok(Parts { source, local, key_watch, client_id })
+        let project = self.project.clone().or(self.local_project.clone());
+        let search = match &recipe.feed {
+            Some(feed) => Some(self.search(feed, recipe, &source)?),
+            None => None,
+        };
+        Ok(Parts { source, search, local, key_watch, client_id, project })
+    }
+
+    /// On connections of its own: the feed must not wait for questions.
+    fn search(&self, feed: &EventFeed, recipe: &Recipe, source: &Source) -> Result<Search, ConfigError> {
+        let (settings, clock) = (&recipe.settings, &recipe.clock);
+        let http = Arc::new(self.http(settings, clock, search::MOST_BYTES, search::TIMEOUT)?);
+        let discovery = source.issuer().map(|issuer| Arc::clone(&issuer.discovery));
+        let tokens = Tokens::new(feed.credentials.clone(), Arc::clone(&http), discovery, clock.clone());
+        Ok(Search::new(http, tokens))
     }
 
     fn introspection(
@@ -170,10 +204,16 @@ impl IssuerRecipe {
         }
     }
 
-    fn http(&self, settings: &EngineSettings, clock: &Clock) -> Result<HttpClient, ConfigError> {
+    fn http(
+        &self,
+        settings: &EngineSettings,
+        clock: &Clock,
+        max_answer_bytes: usize,
+        timeout: Duration,
+    ) -> Result<HttpClient, ConfigError> {
         let way = Way::new(&settings.issuer, self.base.clone(), self.allow_http);
         let connector = self.connector.clone();
-        let client = HttpClient::new(way, connector, self.max_answer_bytes, settings.timeout, clock.clone());
+        let client = HttpClient::new(way, connector, max_answer_bytes, timeout, clock.clone());
         client.map_err(|error| {
             let problem = format!("the TLS client cannot be made ({error})");
             let remedy = "look at the certificates, the system's included";

@@ -17,7 +17,7 @@ use crate::{
     clock::Now,
     error::AuthError,
     judge::Judge,
-    requirement::{RequiredRole, Requirement},
+    requirement::{Ages, RequiredRole, Requirement},
     token::AccessToken,
     verdict::{
         Active,
@@ -39,6 +39,15 @@ pub struct Caller {
     is_fresh: bool,
     token: AccessToken,
     judge: Arc<Judge>,
+}
+
+/// When an eviction counts for a caller.
+#[derive(Debug, Clone, Copy)]
+enum Watch {
+    /// Once the caller has outlived the request, or where the requirement asks for an age.
+    Request,
+    /// At once: the caller belongs to a stream.
+    Evictions,
 }
 
 impl Caller {
@@ -71,7 +80,10 @@ impl Caller {
     /// The age of the verdict: the time since its question was sent to the issuer.
     #[must_use]
     pub fn verdict_age(&self) -> Duration {
-        self.active.age(self.judge.clock.now().instant)
+        let now = self.judge.clock.now();
+        let Ok(engine) = self.judge.engine() else { return now.instant - self.active.asked_at };
+        let asker = self.asker(engine, Ages::default(), now, Watch::Evictions);
+        engine.settings.lifetimes.verdict_age(&self.active, asker, now.instant)
     }
 
     /// The token itself.
@@ -98,9 +110,13 @@ impl Caller {
     ///
     /// [`AuthError`] as [`Verifier::authorize`](crate::Verifier::authorize) gives it: 403 if the requirement is not met.
     pub async fn require(&self, requirement: &Requirement) -> Result<Self, AuthError> {
+        self.require_by(requirement, Watch::Request).await
+    }
+
+    async fn require_by(&self, requirement: &Requirement, watch: Watch) -> Result<Self, AuthError> {
         let now = self.judge.clock.now();
         let engine = self.judge.engine_or_refuse()?;
-        let asker = Asker { max_age: requirement.max_age(), obtained: self.obtained(engine, now) };
+        let asker = self.asker(engine, requirement.ages(), now, watch);
         let freshness = engine.settings.lifetimes.judge(&self.active, asker, now);
         if freshness.serves() && requirement.is_met(&self.active.claims) {
             return Ok(self.clone());
@@ -109,9 +125,18 @@ impl Caller {
         let known = match freshness {
             // The cache may hold a newer verdict, or a refusal.
             Freshness::Ask | Freshness::ServeStale => {
-                Known { key, active: engine.cache.active(&key), obtained: Obtained::FromCache }
+                let fed = engine.fed.read();
+                // An eviction counts from the moment at which it is recorded, also before it has removed the verdict.
+                let is_good = |active: &Arc<Active>| !engine.cache.ledger.concerns(&key, active);
+                let active = engine.cache.active(&key).filter(is_good);
+                Known { key, active, obtained: Obtained::FromCache, fed }
             }
-            _ => Known { key, active: Some(Arc::clone(&self.active)), obtained: asker.obtained },
+            _ => Known {
+                key,
+                active: Some(Arc::clone(&self.active)),
+                obtained: asker.obtained,
+                fed: asker.fed,
+            },
         };
         // In a box, and with its timer, only where something may have to be awaited.
         Box::pin(self.meet(requirement, known, now)).await
@@ -129,17 +154,19 @@ impl Caller {
     /// Completes when the caller no longer meets the requirement: the token has expired, or the verdict has expired or
     /// was evicted and the newest verdict is not enough. For work that outlives a request, such as a stream.
     ///
-    /// Checks the verdict at the interval `every` (10 ms at least), and when the token expires; a held verdict costs no
-    /// question. The error is the response for the caller: 401 or 403, or 503 if there was no verdict in time.
+    /// Checks the verdict at once when an eviction may concern it, when it lapses, when the token expires, and at the
+    /// interval `every` (10 ms at least); a held verdict costs no question. The error is the response for the caller: 401 or 403, or 503 if there was no verdict in time.
     pub async fn until_unauthorized(&self, requirement: &Requirement, every: Duration) -> AuthError {
-        let handle = match self.judge.engine_or_refuse() {
-            Ok(engine) => engine.handle.clone(),
+        let engine = match self.judge.engine_or_refuse() {
+            Ok(engine) => Arc::clone(engine),
             Err(error) => return error,
         };
+        let handle = engine.handle.clone();
         let every = every.max(SHORTEST_LOOK);
         let mut caller = self.clone();
         loop {
-            Timer::start(&handle, caller.time_left().map_or(every, |left| left.min(every))).await;
+            let look = Timer::start(&handle, caller.time_to_look(&engine, every));
+            select(pin!(caller.evicted(&engine)), look).await;
             // A renewal that hangs must not extend the time of an expired token.
             let end = caller.time_left().filter(|left| !left.is_zero());
             let end = end.map(|left| Timer::start(&handle, left));
@@ -157,10 +184,28 @@ impl Caller {
         requirement: &Requirement,
         end: Option<Timer>,
     ) -> Option<Result<Self, AuthError>> {
-        let Some(end) = end else { return Some(self.require(requirement).await) };
-        match select(pin!(self.require(requirement)), end).await {
+        let Some(end) = end else { return Some(self.require_by(requirement, Watch::Evictions).await) };
+        match select(pin!(self.require_by(requirement, Watch::Evictions)), end).await {
             Either::Left((outcome, _)) => Some(outcome),
             Either::Right(_) => None,
+        }
+    }
+
+    /// Until the verdict lapses or the token expires, or `every` if that is sooner.
+    fn time_to_look(&self, engine: &Engine, every: Duration) -> Duration {
+        let now = self.judge.clock.now();
+        let asker = self.asker(engine, Ages::default(), now, Watch::Evictions);
+        let lapses = engine.settings.lifetimes.time_left(&self.active, asker, now.instant).max(SHORTEST_LOOK);
+        self.time_left().map_or(every, |left| left.min(every)).min(lapses)
+    }
+
+    /// Ready when an eviction may concern the verdict.
+    async fn evicted(&self, engine: &Engine) {
+        let key = engine.cache.key(&self.token);
+        let mut evictions = engine.cache.ledger.watch();
+        while !engine.cache.ledger.concerns(&key, &self.active) {
+            // The sender lives as long as the engine.
+            let _ = evictions.changed().await;
         }
     }
 
@@ -168,9 +213,19 @@ impl Caller {
         self.active.claims.time_left(self.judge.clock.now())
     }
 
-    fn obtained(&self, engine: &Engine, now: Now) -> Obtained {
+    /// Reads until when events are known, and only then what they have evicted.
+    fn asker(&self, engine: &Engine, ages: Ages, now: Now, watch: Watch) -> Asker {
+        let fed = engine.fed.read();
         let is_evicted = || engine.cache.ledger.concerns(&engine.cache.key(&self.token), &self.active);
-        Obtained::earlier(self.obtained_at, self.is_fresh, now.instant, is_evicted)
+        let obtained = match watch {
+            Watch::Evictions => {
+                Obtained::Earlier { at: self.obtained_at, is_fresh: self.is_fresh, is_evicted: is_evicted() }
+            }
+            Watch::Request => {
+                Obtained::earlier(self.obtained_at, self.is_fresh, now.instant, ages, is_evicted)
+            }
+        };
+        Asker { ages, obtained, fed }
     }
 
     pub(crate) fn belongs_to(&self, judge: &Arc<Judge>) -> bool {

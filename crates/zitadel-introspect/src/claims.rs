@@ -210,9 +210,12 @@ impl Claims {
     /// Whether the user belongs to the organization or has a role that it granted. True as well if the user's
     /// organization is not known.
     pub(crate) fn may_be_of_organization(&self, id: &str) -> bool {
-        self.organization_id().is_none_or(|own| own == id)
-            || self.roles.is_from(id)
-            || self.project_roles.iter().any(|(_, roles)| roles.is_from(id))
+        self.organization_id().is_none_or(|own| own == id) || self.has_role_from(id)
+    }
+
+    /// Whether the user has a role that the organization granted.
+    pub(crate) fn has_role_from(&self, id: &str) -> bool {
+        self.roles.is_from(id) || self.project_roles.iter().any(|(_, roles)| roles.is_from(id))
     }
 
     /// All blocks of roles.
@@ -223,6 +226,24 @@ impl Claims {
     /// Whether the user has a role on a project. The generic claim does not name its project, so its roles may be of any.
     pub(crate) fn may_have_role(&self, project: &ProjectId, role: &str) -> bool {
         self.roles.contains(role) || self.project_roles(project).is_some_and(|roles| roles.contains(role))
+    }
+
+    /// As [`may_have_role`](Self::may_have_role), for any role.
+    pub(crate) fn may_have_any_role(&self, project: &ProjectId) -> bool {
+        !self.roles.is_empty() || self.project_roles(project).is_some_and(|roles| !roles.is_empty())
+    }
+
+    /// The project of the role claims, if there is exactly one.
+    pub(crate) fn only_project(&self) -> Option<&ProjectId> {
+        match &*self.project_roles {
+            [(project, _)] => Some(project),
+            _ => None,
+        }
+    }
+
+    /// Whether all members of the document have such names.
+    pub(crate) fn has_only_members(&self, is_allowed: impl Fn(&str) -> bool) -> bool {
+        Members::read(&self.document).is_some_and(|members| members.iter().all(|(name, _)| is_allowed(name)))
     }
 
     /// The claims take at most this many times the bytes of their document. The worst case is metadata with short

@@ -22,6 +22,12 @@ pub(crate) struct Now {
 }
 
 impl Now {
+    /// The same reading, as if it were taken at that instant.
+    #[cfg(test)]
+    pub(crate) fn at(self, instant: Instant) -> Self {
+        Self { instant, ..self }
+    }
+
     /// Unix seconds.
     pub(crate) fn wall(self) -> i64 {
         unix_seconds(self.system_time())

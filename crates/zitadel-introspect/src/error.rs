@@ -2,6 +2,7 @@
 
 pub(crate) mod causes;
 pub(crate) mod config;
+pub(crate) mod feed;
 pub(crate) mod issuer;
 mod reason;
 

@@ -1,6 +1,6 @@
 //! Communication with the issuer: its name, its metadata and keys, and questions about tokens.
 
-mod answer;
+pub(crate) mod answer;
 pub(crate) mod breaker;
 pub(crate) mod client_auth;
 pub(crate) mod connector;

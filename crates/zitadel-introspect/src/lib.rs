@@ -56,6 +56,8 @@
 // floor: issuer
 // floor: jwt testing::script
 // floor: diagnosis verdict
+// floor: events
+// floor: feed
 // floor: assembly
 // floor: judge
 // floor: caller
@@ -72,6 +74,8 @@ mod crypto;
 mod diagnosis;
 pub mod echo;
 mod error;
+mod events;
+mod feed;
 mod issuer;
 mod judge;
 mod jwt;
@@ -99,7 +103,8 @@ pub use claims::{Claims, RoleGrants};
 #[cfg(feature = "test-util")]
 pub use clock::TestClock;
 pub use diagnosis::Suspicion;
-pub use error::{AuthError, InvalidToken, Reason, config::ConfigError, issuer::IssuerError};
+pub use error::{AuthError, InvalidToken, Reason, config::ConfigError, feed::FeedError, issuer::IssuerError};
+pub use feed::settings::EventFeed;
 pub use issuer::{client_auth::ClientAuth, key_watch::ReloadError, name::Issuer};
 pub use names::{OrganizationId, ProjectId, Role, Scope, TokenId, UserId};
 pub use requirement::{RequiredRole, Requirement};
@@ -107,4 +112,5 @@ pub use stats::Stats;
 #[cfg(feature = "test-util")]
 pub use testing::{TestCaller, TestTokens};
 pub use token::AccessToken;
+pub use verdict::followed::FeedStatus;
 pub use verifier::Verifier;

@@ -27,7 +27,36 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requirement {
     rule: Rule,
-    fresh_within: Option<Duration>,
+    ages: Ages,
+}
+
+/// The oldest verdict that a requirement accepts; each in its own measure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Ages {
+    /// Since the verdict was last known to be true.
+    pub(crate) fresh_within: Option<Duration>,
+    /// Since the issuer was asked.
+    pub(crate) asked_within: Option<Duration>,
+}
+
+impl Ages {
+    #[inline]
+    pub(crate) fn are_set(self) -> bool {
+        self.fresh_within.is_some() || self.asked_within.is_some()
+    }
+
+    /// No answer to a question that is older than this will do.
+    pub(crate) fn least(self) -> Option<Duration> {
+        self.fresh_within.into_iter().chain(self.asked_within).min()
+    }
+
+    fn stricter(self, other: Self) -> Self {
+        let least = |one: Option<Duration>, two: Option<Duration>| one.into_iter().chain(two).min();
+        Self {
+            fresh_within: least(self.fresh_within, other.fresh_within),
+            asked_within: least(self.asked_within, other.asked_within),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,15 +149,15 @@ impl Requirement {
     /// Both this and another requirement.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        let fresh_within = self.stricter(&other);
-        Self { rule: Rule::All(vec![self.rule, other.rule]), fresh_within }
+        let ages = self.ages.stricter(other.ages);
+        Self { rule: Rule::All(vec![self.rule, other.rule]), ages }
     }
 
     /// This or another requirement.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
-        let fresh_within = self.stricter(&other);
-        Self { rule: Rule::Any(vec![self.rule, other.rule]), fresh_within }
+        let ages = self.ages.stricter(other.ages);
+        Self { rule: Rule::Any(vec![self.rule, other.rule]), ages }
     }
 
     /// How old the issuer's answer may be. An older verdict, or a verdict that was made by verifying a JWT locally, is
@@ -145,12 +174,22 @@ impl Requirement {
     /// ```
     #[must_use]
     pub fn fresh_within(mut self, age: Duration) -> Self {
-        self.fresh_within = Some(self.fresh_within.map_or(age, |own| own.min(age)));
+        self.ages = self.ages.stricter(Ages { fresh_within: Some(age), asked_within: None });
         self
     }
 
-    pub(crate) fn max_age(&self) -> Option<Duration> {
-        self.fresh_within
+    /// Accepts only verdicts for which the issuer itself was asked within this time, whatever its events say.
+    ///
+    /// Like [`fresh_within`](Self::fresh_within), but an event feed does not count: for what must be the issuer's own
+    /// word, such as roles that a ZITADEL action computes.
+    #[must_use]
+    pub fn asked_within(mut self, age: Duration) -> Self {
+        self.ages = self.ages.stricter(Ages { fresh_within: None, asked_within: Some(age) });
+        self
+    }
+
+    pub(crate) fn ages(&self) -> Ages {
+        self.ages
     }
 
     fn nobody() -> Self {
@@ -158,11 +197,7 @@ impl Requirement {
     }
 
     fn new(rule: Rule) -> Self {
-        Self { rule, fresh_within: None }
-    }
-
-    fn stricter(&self, other: &Self) -> Option<Duration> {
-        self.fresh_within.into_iter().chain(other.fresh_within).min()
+        Self { rule, ages: Ages::default() }
     }
 
     pub(crate) fn is_met(&self, claims: &Claims) -> bool {
@@ -326,7 +361,7 @@ mod tests {
             (none.clone().or(within(7)), Some(7)),
             (within(7).and(none), Some(7)),
         ] {
-            assert_eq!(requirement.max_age(), seconds.map(Duration::from_secs), "{requirement:?}");
+            assert_eq!(requirement.ages().least(), seconds.map(Duration::from_secs), "{requirement:?}");
         }
     }
 

@@ -114,6 +114,7 @@ fn recipe(issuer: Issuer, script: Script) -> Recipe {
     const LARGEST: usize = 1024 * 1024;
     let lifetimes = Lifetimes {
         ttl: Duration::from_secs(60),
+        longest_hold: Duration::from_hours(1),
         refresh_ahead: None,
         stale_for: Duration::ZERO,
         confirm_within: None,
@@ -135,7 +136,7 @@ fn recipe(issuer: Issuer, script: Script) -> Recipe {
         distrusts: false,
     };
     let source = SourceRecipe::Script(Arc::new(script));
-    Recipe { settings, cache, clock: Clock::default(), source }
+    Recipe { settings, cache, clock: Clock::default(), source, feed: None }
 }
 
 impl fmt::Debug for TestTokens {

@@ -3,6 +3,8 @@
 pub(crate) mod cache;
 pub(crate) mod engine;
 pub(crate) mod evict;
+pub(crate) mod fed;
+pub(crate) mod followed;
 pub(crate) mod freshness;
 pub(crate) mod in_flight;
 pub(crate) mod ledger;
@@ -12,7 +14,7 @@ mod upkeep;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -21,6 +23,7 @@ use std::{
 use crate::{
     claims::Claims,
     error::{InvalidToken, issuer::IssuerError},
+    verdict::{cache::bounded::Key, fed::Fed, ledger::Position},
 };
 
 /// How many questions in quick succession the denials of one token may cause.
@@ -36,17 +39,31 @@ pub(crate) enum Verdict {
 /// A verdict, or why there is none.
 pub(crate) type Outcome = Result<Verdict, IssuerError>;
 
+/// When a question was sent, and which evictions were known then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) at: Instant,
+    pub(crate) position: Position,
+}
+
 /// The token is active.
 #[derive(Debug)]
 #[repr(C)] // fields that are read at each request stand together, at the beginning
 pub(crate) struct Active {
     /// When the question for this answer was sent to the issuer; for a local verdict, when the JWT was verified.
     pub(crate) asked_at: Instant,
+    pub(crate) position: Position,
+    /// From the hash of the token: spreads what would otherwise happen to all verdicts at once.
+    spread: u16,
+    /// Events tell of everything that can change this verdict.
+    is_told_by_events: bool,
     /// Verified locally: this says nothing about revocation.
     pub(crate) is_local: bool,
     /// The token is a JWT: it could be verified locally.
     pub(crate) is_jwt: bool,
     is_renewing: AtomicBool,
+    /// Set by an event that changes claims alone: the verdict answers until then, and is renewed meanwhile.
+    ends_softly_at: OnceLock<Instant>,
     pub(crate) claims: Claims,
     /// The denial questions asked so far use up the allowance until this instant.
     denials_paid_until: Mutex<Option<Instant>>,
@@ -78,24 +95,60 @@ impl From<InvalidToken> for Refused {
 }
 
 impl Active {
-    /// The issuer's answer to a question that was sent at that instant.
-    pub(crate) fn answered(claims: Claims, asked_at: Instant, is_jwt: bool) -> Self {
-        Self::new(claims, asked_at, false, is_jwt)
+    /// The issuer's answer to a question that was sent then.
+    pub(crate) fn answered(claims: Claims, sent: Sent, key: &Key, is_jwt: bool) -> Self {
+        Self { is_jwt, ..Self::new(claims, sent, key) }
     }
 
     /// A JWT that was verified locally.
-    pub(crate) fn verified_locally(claims: Claims, at: Instant) -> Self {
-        Self::new(claims, at, true, true)
+    pub(crate) fn verified_locally(claims: Claims, at: Sent, key: &Key) -> Self {
+        Self { is_local: true, is_jwt: true, ..Self::new(claims, at, key) }
     }
 
-    fn new(claims: Claims, asked_at: Instant, is_local: bool, is_jwt: bool) -> Self {
-        let (denials_paid_until, is_renewing) = (Mutex::default(), AtomicBool::default());
-        Self { asked_at, is_local, is_jwt, is_renewing, claims, denials_paid_until }
+    fn new(claims: Claims, sent: Sent, key: &Key) -> Self {
+        Self {
+            asked_at: sent.at,
+            position: sent.position,
+            spread: key.spread(),
+            is_told_by_events: false,
+            is_local: false,
+            is_jwt: false,
+            is_renewing: AtomicBool::default(),
+            ends_softly_at: OnceLock::new(),
+            claims,
+            denials_paid_until: Mutex::default(),
+        }
     }
 
-    /// How old the verdict is. All rules about age use this value.
-    pub(crate) fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.asked_at)
+    /// Says that events tell of everything that can change this verdict.
+    pub(crate) fn told_by_events(self, is_told: bool) -> Self {
+        Self { is_told_by_events: is_told, ..self }
+    }
+
+    /// The last moment at which the verdict was known to be true: when the issuer was asked, or later, if the issuer's
+    /// events up to then are known. All rules about age start from here.
+    #[inline]
+    pub(crate) fn as_of(&self, fed: Fed) -> Instant {
+        if self.is_told_by_events { fed.as_of(self.asked_at) } else { self.asked_at }
+    }
+
+    /// A time within the last quarter of `time`, another one for each token.
+    pub(crate) fn spread_end(&self, time: Duration) -> Duration {
+        time * 3 / 4 + self.share_of(time / 4)
+    }
+
+    /// A share of `time`, another one for each token.
+    pub(crate) fn share_of(&self, time: Duration) -> Duration {
+        time * u32::from(self.spread) / (u32::from(u16::MAX) + 1)
+    }
+
+    /// The verdict ends at that instant, unless it ends earlier already.
+    pub(crate) fn end_softly(&self, at: Instant) {
+        let _ = self.ends_softly_at.set(at);
+    }
+
+    pub(crate) fn ends_softly_at(&self) -> Option<Instant> {
+        self.ends_softly_at.get().copied()
     }
 
     /// Whether the issuer was asked at that instant or later.
@@ -142,6 +195,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::verdict::cache::bounded::Keyer;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -149,8 +203,9 @@ mod tests {
     fn denials_are_asked_about_five_times_at_once_and_once_in_an_interval() {
         let then = Instant::now();
         let document = json!({"active": true, "sub": "1"}).to_string();
-        let active =
-            Active::answered(Claims::from_introspection(document, None).unwrap().unwrap(), then, false);
+        let sent = Sent { at: then, position: Position::default() };
+        let claims = Claims::from_introspection(document, None).unwrap().unwrap();
+        let active = Active::answered(claims, sent, &Keyer::new().key(b"token"), false);
         let count = |at: Instant| (0..20).filter(|_| active.claim_denial_question(SECOND, at)).count();
         assert_eq!(count(then), 5);
         assert_eq!(count(then + Duration::from_millis(999)), 0);

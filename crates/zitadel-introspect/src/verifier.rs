@@ -13,7 +13,7 @@ use crate::{
     resource::ResourceMetadata,
     stats::Stats,
     token::AccessToken,
-    verdict::{Verdict, engine::Engine, evict::Evict},
+    verdict::{Verdict, engine::Engine, evict::Evict, followed::FeedStatus},
 };
 
 /// Verifies the token of a request, and checks its caller against a requirement. Cheap to clone; make one verifier for
@@ -198,6 +198,13 @@ impl Verifier {
         self.0.engine().map(|engine| engine.stats()).unwrap_or_default()
     }
 
+    /// How the event feed fares; `None` without one.
+    #[must_use]
+    pub fn event_feed(&self) -> Option<FeedStatus> {
+        let engine = self.0.engine().ok()?;
+        Some(engine.feed.as_ref()?.status(engine.fed.age(engine.clock.now().instant)))
+    }
+
     /// Evicts the verdict on one token: callers who ask from now on do not get it. Callers who already wait for a
     /// question in flight still get its answer, but the answer is not kept.
     ///
@@ -213,35 +220,35 @@ impl Verifier {
     /// Looks at each held verdict, as do all `evict_` methods except [`evict_token`](Self::evict_token): for events,
     /// not for requests.
     pub fn evict_token_id(&self, id: &TokenId) {
-        self.evict(&Evict::TokenId(id.clone()));
+        self.evict(Evict::TokenId(id.clone()));
     }
 
     /// Forgets all verdicts on a user's tokens.
     pub fn evict_user(&self, id: &UserId) {
-        self.evict(&Evict::User(id.clone()));
+        self.evict(Evict::User(id.clone()));
     }
 
     /// Forgets all verdicts on users of an organization, on users with a role that this organization granted, and on
     /// users whose organization is not known: a token names the organization only with the scope
     /// `urn:zitadel:iam:user:resourceowner`.
     pub fn evict_organization(&self, id: &OrganizationId) {
-        self.evict(&Evict::Organization(id.clone()));
+        self.evict(Evict::Organization(id.clone()));
     }
 
     /// Forgets all verdicts on users who have a role on a project: for a role that was removed from the project.
     ///
     /// The generic role claim does not name its project, so a verdict with that role there counts as a match.
     pub fn evict_role(&self, project: &ProjectId, role: &Role) {
-        self.evict(&Evict::Role(project.clone(), role.clone()));
+        self.evict(Evict::Role(project.clone(), role.clone()));
     }
 
     /// Forgets everything.
     pub fn evict_all(&self) {
-        self.with_engine(|engine| engine.cache.evict_all(engine.clock.now().instant));
+        self.evict(Evict::All);
     }
 
-    fn evict(&self, what: &Evict) {
-        self.with_engine(|engine| engine.cache.evict(what, engine.clock.now().instant));
+    fn evict(&self, what: Evict) {
+        self.with_engine(|engine| engine.cache.evict(&[what], engine.clock.now().instant));
     }
 
     fn with_engine(&self, work: impl FnOnce(&Engine)) {

@@ -13,6 +13,7 @@ const TIMEOUT_CEILING: Duration = Duration::from_secs(10);
 const CACHE_TTL_CEILING: Duration = Duration::from_secs(3600);
 const NEGATIVE_TTL_CEILING: Duration = Duration::from_secs(10);
 const STALE_CEILING: Duration = Duration::from_secs(3600);
+const HOLD_CEILING: Duration = Duration::from_hours(24);
 const MAX_ANSWER_BYTES_CEILING: usize = 64 * 1024 * 1024;
 const LEAST_ANSWER_BYTES: usize = 1024;
 
@@ -28,6 +29,10 @@ impl Settings {
         check_duration("refresh_ahead", cache.refresh_ahead, ttl)?;
         check_duration("confirm_local_verdicts_within", self.confirm_within, ttl)?;
         check_duration("serve_stale_on_error", cache.stale_for, STALE_CEILING)?;
+        check_duration("longest_hold", cache.longest_hold, HOLD_CEILING)?;
+        if let Some(feed) = &self.feed {
+            feed.check()?;
+        }
         let bytes = self.max_answer_bytes;
         if !(LEAST_ANSWER_BYTES..=MAX_ANSWER_BYTES_CEILING).contains(&bytes) {
             let problem =
@@ -92,7 +97,23 @@ impl Settings {
                 return Err(no_effect(own, "without `verify_jwts_locally_without_revocation`"));
             }
         }
+        if self.feed.is_none() && self.cache.longest_hold.is_some() {
+            return Err(no_effect("longest_hold", "without `event_feed`"));
+        }
+        self.check_longest_hold()?;
         self.check_cache_wishes()
+    }
+
+    /// A hold that is shorter than the time without a feed would shorten what the feed should prolong.
+    fn check_longest_hold(&self) -> Result<(), ConfigError> {
+        let ttl = self.cache.ttl.unwrap_or(CACHE_TTL);
+        match self.cache.longest_hold.filter(|hold| *hold < ttl) {
+            None => Ok(()),
+            Some(hold) => {
+                let problem = format!("{hold:?} is shorter than `cache_ttl`, {ttl:?}");
+                Err(ConfigError::invalid("longest_hold", problem, "choose a longer time"))
+            }
+        }
     }
 
     /// Each setting of the cache, and whether it was set.
@@ -107,6 +128,8 @@ impl Settings {
             ("denial_refresh_interval", cache.denial_interval.is_some()),
             ("refresh_ahead", cache.refresh_ahead.is_some()),
             ("serve_stale_on_error", cache.stale_for.is_some()),
+            ("longest_hold", cache.longest_hold.is_some()),
+            ("event_feed", self.feed.is_some()),
         ];
         let made = settings.iter().find(|(_, is_made)| *is_made);
         match made {

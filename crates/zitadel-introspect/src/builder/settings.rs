@@ -7,6 +7,7 @@ use crate::{
     claims::Claims,
     clock::Clock,
     error::config::ConfigError,
+    feed::settings::EventFeed,
     issuer::{client_auth::ClientAuth, name::Issuer},
     judge::Judge,
     names::ProjectId,
@@ -17,6 +18,8 @@ use crate::{
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const CACHE_TTL: Duration = Duration::from_secs(60);
+/// With an event feed.
+pub(super) const LONGEST_HOLD: Duration = Duration::from_hours(1);
 const CACHE_CAPACITY: usize = 50_000;
 /// Twice the usual size of a verdict.
 const BYTES_PER_VERDICT: usize = 4 * 1024;
@@ -46,6 +49,7 @@ pub(super) struct Settings {
     /// A second call named another project.
     pub(super) has_two_local_projects: bool,
     pub(super) confirm_within: Option<Duration>,
+    pub(super) feed: Option<EventFeed>,
     pub(super) clock: Clock,
 }
 
@@ -61,6 +65,7 @@ pub(super) struct CacheWishes {
     pub(super) denial_interval: Option<Duration>,
     pub(super) refresh_ahead: Option<Duration>,
     pub(super) stale_for: Option<Duration>,
+    pub(super) longest_hold: Option<Duration>,
 }
 
 impl Settings {
@@ -84,6 +89,7 @@ impl Settings {
             local_project: None,
             has_two_local_projects: false,
             confirm_within: None,
+            feed: None,
             clock: Clock::default(),
         }
     }
@@ -106,7 +112,7 @@ impl Settings {
             max_answer_bytes: self.max_answer_bytes,
         };
         let source = SourceRecipe::Issuer(Box::new(source));
-        let recipe = Recipe { settings, cache, clock: self.clock.clone(), source };
+        let recipe = Recipe { settings, cache, clock: self.clock.clone(), source, feed: self.feed };
         let engines = Engines::start(recipe)?;
         Ok(Verifier::new(Judge { engines, issuer: self.issuer, resource, presentation, clock: self.clock }))
     }
@@ -120,6 +126,7 @@ impl Settings {
             denial_interval: self.cache.denial_interval.unwrap_or(DENIAL_INTERVAL),
             lifetimes: Lifetimes {
                 ttl: self.cache.ttl.unwrap_or(CACHE_TTL),
+                longest_hold: self.cache.longest_hold.unwrap_or(LONGEST_HOLD),
                 refresh_ahead: self.cache.refresh_ahead,
                 stale_for: self.cache.stale_for.unwrap_or_default(),
                 confirm_within: self.confirm_within,

@@ -13,7 +13,10 @@ use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
 use self::assertion::Assertions;
-pub(crate) use self::{key::Key, key_file::KeyFile};
+pub(crate) use self::{
+    key::{Key, Owner},
+    key_file::{KeyFile, read_small},
+};
 use crate::error::config::ConfigError;
 
 /// How the API authenticates to the issuer. Exactly one method; its secrets are never printed.
@@ -41,7 +44,7 @@ impl ClientAuth {
     /// user, lacks a field, or holds no usable RSA key; the message says what to do instead. The message does not
     /// repeat a path that looks like the key itself.
     pub fn key_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        let (key, file) = KeyFile::open(path.as_ref())?;
+        let (key, file) = KeyFile::open(path.as_ref(), Owner::Application)?;
         file.iter().for_each(KeyFile::warn_if_others_can_read);
         Ok(Self(Method::Assertion { key, file }))
     }
@@ -52,7 +55,7 @@ impl ClientAuth {
     ///
     /// As [`ClientAuth::key_file`].
     pub fn key_json(text: &str) -> Result<Self, ConfigError> {
-        Key::parse(text, None).map(|key| Self(Method::Assertion { key, file: None }))
+        Key::parse(text, Owner::Application, None).map(|key| Self(Method::Assertion { key, file: None }))
     }
 
     /// Client id and secret of an API application that authenticates with Basic.

@@ -36,6 +36,7 @@ pub(crate) struct Metadata {
     pub(crate) issuer: String,
     pub(crate) introspection_endpoint: Option<Url>,
     pub(crate) jwks_uri: Option<Url>,
+    pub(crate) token_endpoint: Option<Url>,
 }
 
 /// The discovery document of one issuer, remembered once it was good.
@@ -56,6 +57,7 @@ struct Document {
     issuer: String,
     introspection_endpoint: Option<String>,
     jwks_uri: Option<String>,
+    token_endpoint: Option<String>,
 }
 
 impl Discovery {
@@ -117,6 +119,8 @@ impl Request {
             issuer: document.issuer,
             introspection_endpoint: endpoint(document.introspection_endpoint)?,
             jwks_uri: endpoint(document.jwks_uri)?,
+            // Only the event feed asks there: a verifier without one must not fail for it.
+            token_endpoint: endpoint(document.token_endpoint).unwrap_or_default(),
         })
     }
 

@@ -12,7 +12,7 @@ use crate::{
     error::causes::causes,
     error::config::ConfigError,
     error::issuer::IssuerError,
-    issuer::client_auth::{Credentials, Key, KeyFile},
+    issuer::client_auth::{Credentials, Key, KeyFile, Owner},
     issuer::introspection::Introspection,
 };
 
@@ -93,7 +93,7 @@ impl KeyWatch {
     /// Reads the file, and uses its key if the issuer accepts the key.
     pub(crate) async fn take_up(&self, asking: &Introspection) -> Result<(), ReloadError> {
         let path = self.seen.lock().unwrap_or_else(PoisonError::into_inner).path.clone();
-        let read = tokio::task::spawn_blocking(move || KeyFile::open(&path));
+        let read = tokio::task::spawn_blocking(move || KeyFile::open(&path, Owner::Application));
         let (key, file) =
             read.await.map_err(|_| ReloadError::Issuer(IssuerError::Lost))?.map_err(ReloadError::File)?;
         if key.client_id != self.client_id {

@@ -13,9 +13,10 @@ use crate::{
     clock::Now,
     token::AccessToken,
     verdict::{
-        Active, Refused,
+        Active, Refused, Sent,
         cache::bounded::{Bounded, Key, Keyer, bounded},
-        evict::Evict,
+        evict::{Batch, Evict},
+        fed::Fed,
         freshness::Lifetimes,
         ledger::Ledger,
     },
@@ -140,20 +141,20 @@ impl Cache {
         !is_distrusted && !self.ledger.concerns(key, active)
     }
 
-    pub(crate) fn keep_refused(&self, key: Key, mut refused: Refused, asked_at: Instant) {
+    pub(crate) fn keep_refused(&self, key: Key, mut refused: Refused, sent: Sent) {
         refused.user_id = refused.user_id.filter(|id| id.len() <= MAX_USER_ID_BYTES);
         self.active.remove(&key);
-        if !self.ledger.may_concern_refusal(&key, asked_at) {
-            self.refused.insert(key, HeldRefusal { refused, asked_at });
+        if !self.ledger.may_concern_refusal(&key, sent.position, None) {
+            self.refused.insert(key, HeldRefusal { refused, asked_at: sent.at });
         }
-        if self.ledger.may_concern_refusal(&key, asked_at) {
+        if self.ledger.may_concern_refusal(&key, sent.position, None) {
             self.refused.remove(&key); // an eviction came between the check and the insertion
         }
     }
 
     /// `end` is the end of a JWT, in Unix seconds.
     pub(crate) fn evict_token(&self, key: &Key, end: Option<i64>, now: Instant) {
-        self.ledger.record(Evict::Token(*key), now);
+        self.ledger.record([Evict::Token(*key)], now);
         if let Some(end) = end {
             self.distrust(*key, end);
         }
@@ -161,32 +162,44 @@ impl Cache {
         self.refused.remove(key);
     }
 
-    /// Looks at each verdict: for rare events, not for requests.
-    pub(crate) fn evict(&self, what: &Evict, now: Instant) {
-        self.ledger.record(what.clone(), now);
+    /// Looks once at each verdict, however many evictions there are: for rare events, not for requests.
+    pub(crate) fn evict(&self, evictions: &[Evict], now: Instant) {
+        if evictions.is_empty() {
+            return;
+        }
+        self.ledger.record(evictions.iter().cloned(), now);
+        let batch = Batch::of(evictions);
         self.active.retain(|key, active| {
-            let stays = !what.may_concern(key, active);
+            let stays = !batch.may_concern(key, active);
             if !stays {
                 self.distrust_jwt(key, active);
             }
             stays
         });
+        if evictions.contains(&Evict::All) {
+            self.refused.clear();
+        }
     }
 
-    pub(crate) fn evict_all(&self, now: Instant) {
-        self.ledger.record(Evict::All, now);
+    /// Renews the verdicts at their next use; each of them still answers for a share of `time`, another one for each.
+    pub(crate) fn evict_softly(&self, evictions: &[Evict], time: Duration, now: Instant) {
+        if evictions.is_empty() {
+            return;
+        }
+        let batch = Batch::of(evictions);
         self.active.retain(|key, active| {
-            self.distrust_jwt(key, active);
-            false
+            if batch.may_concern(key, active) {
+                active.end_softly(now + active.share_of(time));
+            }
+            true
         });
-        self.refused.clear();
     }
 
     /// Removes lapsed verdicts: perhaps no other verdict ever pushes them out.
-    pub(crate) fn sweep(&self, lifetimes: &Lifetimes, now: Now) {
+    pub(crate) fn sweep(&self, lifetimes: &Lifetimes, fed: Fed, now: Now) {
         let wall = now.wall();
         let kept = Lifetimes { stale_for: lifetimes.stale_for + KEPT_BEYOND, ..*lifetimes };
-        self.active.retain(|_, active| !kept.is_over(active, now.instant) && active.claims.end() > wall);
+        self.active.retain(|_, active| !kept.is_over(active, fed, now.instant) && active.claims.end() > wall);
         let ttl = self.settings.refused_ttl;
         self.refused.retain(|_, held| now.instant.saturating_duration_since(held.asked_at) < ttl);
         self.distrusted.retain(|_, end| *end > wall);
@@ -209,7 +222,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{claims::Claims, error::InvalidToken};
+    use crate::{
+        claims::Claims,
+        error::InvalidToken,
+        verdict::{fed::FedClock, ledger::Position},
+    };
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -224,13 +241,18 @@ mod tests {
         })
     }
 
+    fn at(at: Instant) -> Sent {
+        Sent { at, position: Position::default() }
+    }
+
     fn held(asked_at: Instant, is_local: bool) -> Arc<Active> {
+        let key = Keyer::new().key(b"token");
         let document = json!({"active": true, "sub": "1"}).to_string();
         let claims = Claims::from_introspection(document, None).unwrap().unwrap();
         Arc::new(if is_local {
-            Active::verified_locally(claims, asked_at)
+            Active::verified_locally(claims, at(asked_at), &key)
         } else {
-            Active::answered(claims, asked_at, false)
+            Active::answered(claims, at(asked_at), &key, false)
         })
     }
 
@@ -260,9 +282,13 @@ mod tests {
     fn what_was_asked_before_an_eviction_is_not_kept_after_it() {
         let (cache, then) = (cache(), Instant::now());
         let key = key(&cache, "token");
-        cache.evict(&Evict::User("1".into()), then + SECOND);
-        for (asked_at, is_kept) in [(then, false), (then + SECOND, false), (then + SECOND * 2, true)] {
-            cache.keep(key, &held(asked_at, false));
+        let before = cache.ledger.position();
+        cache.evict(&[Evict::User("1".into())], then);
+        for (position, is_kept) in [(before, false), (cache.ledger.position(), true)] {
+            let document = json!({"active": true, "sub": "1"}).to_string();
+            let claims = Claims::from_introspection(document, None).unwrap().unwrap();
+            let active = Active::answered(claims, Sent { at: then, position }, &key, false);
+            cache.keep(key, &Arc::new(active));
             assert_eq!(cache.active(&key).is_some(), is_kept);
         }
     }
@@ -271,17 +297,21 @@ mod tests {
     fn bad_verdicts_and_distrust_are_bounded_and_lapse() {
         let (cache, then) = (cache(), Instant::now());
         for number in 0..1000 {
-            cache.keep_refused(key(&cache, &format!("bad-{number}")), InvalidToken::Inactive.into(), then);
+            cache.keep_refused(
+                key(&cache, &format!("bad-{number}")),
+                InvalidToken::Inactive.into(),
+                at(then),
+            );
             cache.distrust(key(&cache, &format!("jwt-{number}")), i64::MAX);
         }
         assert!(cache.len().1 <= 100 && cache.distrusted.len() <= 100);
         let kept = key(&cache, "kept");
-        cache.keep_refused(kept, InvalidToken::Inactive.into(), then);
+        cache.keep_refused(kept, InvalidToken::Inactive.into(), at(then));
         let standing = |at| cache.refused(&kept, at).is_some();
         assert!(standing(then + Duration::from_nanos(4_999_999_999)) && !standing(then + SECOND * 5));
         // A user id of a megabyte does not take a megabyte for each.
         let long = Refused { reason: InvalidToken::Inactive, user_id: Some("x".repeat(1 << 20).into()) };
-        cache.keep_refused(key(&cache, "long"), long, then);
+        cache.keep_refused(key(&cache, "long"), long, at(then));
         let held = cache.refused(&key(&cache, "long"), then).expect("it is held");
         assert_eq!(held.user_id, None);
         assert!(cache.refused.weight() <= 100 * REFUSED_BYTES as u64);
@@ -311,9 +341,9 @@ mod tests {
             };
             let (cache, then) = (Cache::new(settings), Instant::now());
             let key = key(&cache, "token");
-            cache.keep(key, &Arc::new(Active::answered(claims, then, false)));
+            cache.keep(key, &Arc::new(Active::answered(claims, at(then), &key, false)));
             assert_eq!(cache.len(), (1, 0));
-            cache.keep_refused(key, InvalidToken::Inactive.into(), then);
+            cache.keep_refused(key, InvalidToken::Inactive.into(), at(then));
             assert_eq!(cache.len(), (0, 1));
         }
     }
@@ -324,20 +354,22 @@ mod tests {
         let clock = crate::clock::Clock::ahead(Arc::clone(&millis));
         let start = clock.now();
         let (ttl, stale_for) = (SECOND * 60, SECOND * 30);
-        let lifetimes = Lifetimes { ttl, stale_for, refresh_ahead: None, confirm_within: None };
+        let longest_hold = SECOND * 3600;
+        let lifetimes = Lifetimes { ttl, stale_for, longest_hold, refresh_ahead: None, confirm_within: None };
+        let fed = FedClock::new(start.instant).read();
         let cache = cache();
         let with_end = |end: i64| {
             let document = json!({"active": true, "sub": "1", "exp": end}).to_string();
             let claims = Claims::from_introspection(document, None).unwrap().unwrap();
-            Arc::new(Active::answered(claims, start.instant, false))
+            Arc::new(Active::answered(claims, at(start.instant), &Keyer::new().key(b"token"), false))
         };
         cache.keep(key(&cache, "endless"), &held(start.instant, false));
         cache.keep(key(&cache, "short"), &with_end(start.wall() + 20));
-        cache.keep_refused(key(&cache, "bad"), InvalidToken::Inactive.into(), start.instant);
+        cache.keep_refused(key(&cache, "bad"), InvalidToken::Inactive.into(), at(start.instant));
         cache.distrust(key(&cache, "distrusted"), start.wall() + 20);
         let left = |seconds: i64| {
             millis.store(seconds * 1000, std::sync::atomic::Ordering::SeqCst);
-            cache.sweep(&lifetimes, clock.now());
+            cache.sweep(&lifetimes, fed, clock.now());
             (cache.len(), cache.distrusted.len())
         };
         assert_eq!(left(0), ((2, 1), 1));

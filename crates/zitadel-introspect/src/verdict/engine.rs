@@ -13,14 +13,17 @@ use crate::{
     error::{InvalidToken, Reason, issuer::IssuerError},
     issuer::{key_watch::KeyWatch, name::Issuer},
     jwt::{Jwt, LocalJwts, Reading},
-    requirement::Requirement,
+    requirement::{Ages, Requirement},
     stats::{Counters, Labels, Stats},
     token::AccessToken,
     verdict::{
-        Active, Outcome, Refused, Verdict,
+        Active, Outcome, Refused, Sent, Verdict,
         cache::{Cache, bounded::Key},
+        fed::{Fed, FedClock},
+        followed::Followed,
         freshness::{Asker, Freshness, Lifetimes, Obtained},
-        in_flight::{InFlight, Joined, Waiting},
+        in_flight::{InFlight, Joined, SentAt, Waiting},
+        ledger::Position,
         source::Source,
     },
 };
@@ -49,6 +52,8 @@ pub(crate) struct Engine {
     pub(crate) source: Source,
     pub(crate) key_watch: Option<KeyWatch>,
     pub(crate) handle: Handle,
+    pub(crate) fed: FedClock,
+    pub(crate) feed: Option<Followed>,
     pub(crate) renewals: AtomicUsize,
     pub(crate) roles: RolePool,
 }
@@ -58,6 +63,8 @@ pub(crate) struct Known {
     pub(crate) key: Key,
     pub(crate) active: Option<Arc<Active>>,
     pub(crate) obtained: Obtained,
+    /// Read before the verdict was looked up.
+    pub(crate) fed: Fed,
 }
 
 /// Why a caller is refused. The user is named where they are known.
@@ -77,19 +84,21 @@ impl Engine {
         now: Now,
     ) -> Result<Arc<Active>, Known> {
         let key = self.cache.key(token);
+        // Before the verdict is looked up.
+        let fed = self.fed.read();
         let active = self.cache.active(&key);
-        let asker = Asker { max_age: requirement.max_age(), obtained: Obtained::FromCache };
+        let asker = Asker { ages: requirement.ages(), obtained: Obtained::FromCache, fed };
         match active {
             Some(active) if requirement.is_met(&active.claims) => {
                 match self.settings.lifetimes.judge(&active, asker, now) {
                     Freshness::Serve => {}
                     Freshness::ServeAndRenew => self.renew_ahead(token, key, &active),
-                    _ => return Err(Known { key, active: Some(active), obtained: Obtained::FromCache }),
+                    _ => return Err(Known { key, active: Some(active), obtained: Obtained::FromCache, fed }),
                 }
                 self.counters.hits.count();
                 Ok(active)
             }
-            active => Err(Known { key, active, obtained: Obtained::FromCache }),
+            active => Err(Known { key, active, obtained: Obtained::FromCache, fed }),
         }
     }
 
@@ -103,7 +112,7 @@ impl Engine {
         began: Now,
     ) -> Result<Arc<Active>, Refusal> {
         let (key, obtained) = (known.key, known.obtained);
-        let active = accept(self.verdict(token, known, requirement.max_age(), began).await)?;
+        let active = accept(self.verdict(token, known, requirement.ages(), began).await)?;
         let Err(reason) = requirement.check(&active.claims) else { return Ok(active) };
         let was_just_asked = active.was_asked_since(began.instant) || obtained.is_just_asked(began.instant);
         let newer = if was_just_asked { None } else { self.before_denial(token, key, &active).await };
@@ -147,15 +156,9 @@ impl Engine {
         self.cache.evict_token(&self.cache.key(token), end, self.clock.now().instant);
     }
 
-    /// A verdict on a token. The verdict is not older than `max_age`.
-    async fn verdict(
-        self: &Arc<Self>,
-        token: &AccessToken,
-        known: Known,
-        max_age: Option<Duration>,
-        now: Now,
-    ) -> Outcome {
-        let asker = Asker { max_age, obtained: known.obtained };
+    /// A verdict on a token. The verdict is not older than `ages` allow.
+    async fn verdict(self: &Arc<Self>, token: &AccessToken, known: Known, ages: Ages, now: Now) -> Outcome {
+        let asker = Asker { ages, obtained: known.obtained, fed: known.fed };
         let freshness = known.active.as_ref().map(|active| self.settings.lifetimes.judge(active, asker, now));
         match (&known.active, freshness) {
             (Some(active), Some(Freshness::Serve)) => return Ok(self.serve(active, known.obtained)),
@@ -166,7 +169,7 @@ impl Engine {
             (Some(active), Some(Freshness::Expired)) => {
                 return Ok(Verdict::Refused(Refused::of(&active.claims, InvalidToken::Expired)));
             }
-            (Some(active), _) if active.age(now.instant) < self.settings.lifetimes.ttl => {
+            (Some(active), _) if !self.settings.lifetimes.time_left(active, asker, now.instant).is_zero() => {
                 self.counters.renewals.count();
             }
             (Some(_), _) => self.counters.misses.count(),
@@ -178,12 +181,12 @@ impl Engine {
                 self.counters.misses.count();
             }
         }
-        if max_age.is_none()
+        if !ages.are_set()
             && let Some(outcome) = self.verify_locally(token, &known, now).await
         {
             return outcome;
         }
-        let not_before = max_age.map(|max_age| now.instant.checked_sub(max_age).unwrap_or(now.instant));
+        let not_before = ages.least().map(|age| now.instant.checked_sub(age).unwrap_or(now.instant));
         let outcome = self.ask(token, known.key, not_before).await;
         match (outcome, known.active) {
             // The clock is read again: time has passed during the question.
@@ -212,7 +215,7 @@ impl Engine {
             return None;
         }
         let now = self.clock.now();
-        let asker = Asker { max_age: None, obtained: Obtained::FromCache };
+        let asker = self.any_asker();
         let is_newer = |newest: &Arc<Active>| {
             !Arc::ptr_eq(newest, denied) && self.settings.lifetimes.judge(newest, asker, now).serves()
         };
@@ -221,13 +224,23 @@ impl Engine {
         let outcome = if payer.claim_denial_question(self.settings.denial_interval, now.instant) {
             self.counters.refreshes_on_denial.count();
             self.ask(token, key, Some(now.instant)).await
-        } else if let Some(waiting) = self.in_flight.find(&key, self.cache.ledger.last()) {
+        } else if let Some((waiting, sent)) = self.in_flight.find(&key) {
             self.counters.coalesced.count();
-            waiting.await
+            let arrived = self.cache.ledger.position();
+            let outcome = waiting.await;
+            if self.is_evicted(&key, &outcome, &sent, arrived) {
+                return newest.map(Verdict::Active);
+            }
+            outcome
         } else {
             return newest.map(Verdict::Active);
         };
         outcome.ok().or(newest.map(Verdict::Active))
+    }
+
+    /// Judges a verdict that is looked up after this, for a requirement that asks for no age.
+    fn any_asker(&self) -> Asker {
+        Asker { ages: Ages::default(), obtained: Obtained::FromCache, fed: self.fed.read() }
     }
 
     fn serve(&self, active: &Arc<Active>, obtained: Obtained) -> Verdict {
@@ -244,10 +257,10 @@ impl Engine {
         key: Key,
         not_before: Option<Instant>,
     ) -> Outcome {
-        // A caller who asks after an eviction must not get the answer to a question that was sent before the eviction.
-        let earliest = not_before.max(self.cache.ledger.last());
+        let arrived = self.cache.ledger.position();
+        let mut earliest = not_before;
         loop {
-            let waiting = match self.in_flight.join(key, earliest) {
+            let (waiting, sent) = match self.in_flight.join(key, earliest) {
                 Joined::First(waiting, reply) => {
                     match self.arrived_meanwhile(&key).filter(|_| not_before.is_none()) {
                         Some(active) => self.in_flight.answer(&key, reply, &Ok(Verdict::Active(active))),
@@ -255,7 +268,7 @@ impl Engine {
                     }
                     return waiting.await;
                 }
-                Joined::Waiting(waiting) => waiting,
+                Joined::Waiting(waiting, sent) => (waiting, sent),
                 Joined::Next(waiting) => {
                     self.counters.coalesced.count();
                     return self.within_timeout(waiting).await;
@@ -267,8 +280,24 @@ impl Engine {
             let is_older = |active: &Active| earliest.is_some_and(|earliest| active.asked_at < earliest);
             match &outcome {
                 Ok(Verdict::Active(active)) if is_older(active) => {}
+                _ if self.is_evicted(&key, &outcome, &sent, arrived) => {
+                    earliest = earliest.max(sent.get().map(|sent| sent.at));
+                }
                 _ => return outcome,
             }
+        }
+    }
+
+    /// Whether a caller must not get this answer, since an eviction that matches it came after the question and before the
+    /// caller.
+    fn is_evicted(&self, key: &Key, outcome: &Outcome, sent: &SentAt, arrived: Position) -> bool {
+        let ledger = &self.cache.ledger;
+        match outcome {
+            Ok(Verdict::Active(active)) => ledger.concerned_until(key, active, arrived),
+            Ok(Verdict::Refused(_)) => {
+                sent.get().is_some_and(|sent| ledger.may_concern_refusal(key, sent.position, Some(arrived)))
+            }
+            Err(_) => false,
         }
     }
 
@@ -284,8 +313,8 @@ impl Engine {
 
     /// The question of another caller may have been answered since this caller looked into the cache.
     fn arrived_meanwhile(&self, key: &Key) -> Option<Arc<Active>> {
+        let asker = self.any_asker();
         let active = self.cache.active(key)?;
-        let asker = Asker { max_age: None, obtained: Obtained::FromCache };
         let freshness = self.settings.lifetimes.judge(&active, asker, self.clock.now());
         (freshness.serves() && !active.is_local && !self.cache.ledger.concerns(key, &active))
             .then_some(active)
@@ -299,6 +328,7 @@ impl Engine {
         now: Now,
     ) -> Option<Outcome> {
         let local = self.local.as_ref()?;
+        let sent = self.now_as_sent();
         let can_ask = self.source.can_ask();
         let must_confirm = self.settings.lifetimes.confirm_within.is_some();
         // A JWT that was verified locally before must now be confirmed: verifying it again would restart
@@ -315,9 +345,10 @@ impl Engine {
         match local.read(&jwt, now).await {
             Ok(Reading::Valid(mut claims)) => {
                 self.roles.share(&mut claims);
-                let active = Arc::new(Active::verified_locally(*claims, now.instant));
+                let at = Sent { at: now.instant, ..sent };
+                let active = Arc::new(Active::verified_locally(*claims, at, &known.key));
                 let verdict = Verdict::Active(Arc::clone(&active));
-                self.keep(known.key, &verdict, now.instant);
+                self.keep(known.key, &verdict, at);
                 if must_confirm {
                     self.renew_ahead(token, known.key, &active);
                 }

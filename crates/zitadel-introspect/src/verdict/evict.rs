@@ -1,6 +1,9 @@
 //! Which verdicts an event ends.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::{
+    claims::Claims,
     names::{OrganizationId, ProjectId, Role, TokenId, UserId},
     verdict::{Active, cache::bounded::Key},
 };
@@ -11,12 +14,33 @@ pub(crate) enum Evict {
     Token(Key),
     /// By `jti`, or by its part before `-at_`: the OIDC session.
     TokenId(TokenId),
+    /// The tokens of an OIDC session, but not this one: a refresh ends its predecessors.
+    Predecessors(TokenId),
     User(UserId),
+    /// The users of an organization, and who has a role from it.
     Organization(OrganizationId),
+    /// The users of an organization, where the verdict names it.
+    UsersOf(OrganizationId),
+    /// Who has a role that an organization granted.
+    RolesFrom(OrganizationId),
     /// A role on a project, as its key says.
     Role(ProjectId, Role),
+    /// Any role on a project.
+    AnyRole(ProjectId),
+    /// All tokens of OIDC sessions; personal access tokens stay.
+    OidcSessions,
+    /// All tokens that an application was given by ZITADEL's first login; they look like personal access tokens but name
+    /// a client.
+    FirstLogin,
+    /// All that could be verified locally.
+    Jwts,
+    /// Who has a claim of groups.
+    Groups,
     All,
 }
+
+/// How ZITADEL's token ids of OIDC sessions begin.
+const OIDC_SESSION: &str = "V2_";
 
 impl Evict {
     /// If the issuer did not send the claim, the verdict may be affected, so it is evicted as well.
@@ -25,15 +49,158 @@ impl Evict {
         match self {
             Self::Token(own) => own == key,
             Self::All => true,
-            Self::TokenId(id) => claims.token_id().is_none_or(|own| is_or_belongs_to(own, id.as_str())),
+            Self::TokenId(id) => {
+                claims.token_id().is_none_or(|own| own == id.as_str() || session_of(own) == Some(id.as_str()))
+            }
+            Self::Predecessors(newest) => claims
+                .token_id()
+                .is_none_or(|own| own != newest.as_str() && session_of(own) == session_of(newest.as_str())),
             Self::User(id) => claims.subject().is_none_or(|own| own == id.as_str()),
             Self::Organization(id) => claims.may_be_of_organization(id.as_str()),
+            Self::UsersOf(id) => claims.organization_id() == Some(id.as_str()),
+            Self::RolesFrom(id) => claims.has_role_from(id.as_str()),
             Self::Role(project, role) => claims.may_have_role(project, role.as_str()),
+            Self::AnyRole(project) => claims.may_have_any_role(project),
+            Self::OidcSessions => claims.token_id().is_none_or(|own| own.starts_with(OIDC_SESSION)),
+            Self::FirstLogin => is_of_first_login(claims),
+            Self::Jwts => active.is_jwt,
+            Self::Groups => !claims.groups().is_empty(),
         }
     }
 }
 
+fn is_of_first_login(claims: &Claims) -> bool {
+    claims.token_id().is_none_or(|own| !own.starts_with(OIDC_SESSION)) && claims.client_id().is_some()
+}
+
 /// ZITADEL's token ids are `{session}-at_{token}`.
-fn is_or_belongs_to(token_id: &str, id: &str) -> bool {
-    token_id == id || token_id.split_once("-at_").is_some_and(|(session, _)| session == id)
+fn session_of(token_id: &str) -> Option<&str> {
+    token_id.split_once("-at_").map(|(session, _)| session)
+}
+
+/// Several evictions that cost one look at each verdict.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    tokens: HashSet<Key>,
+    token_ids: HashSet<TokenId>,
+    users: HashSet<UserId>,
+    /// By OIDC session, the newest token.
+    newest: HashMap<String, TokenId>,
+    /// All others; there are few.
+    rest: Vec<Evict>,
+}
+
+impl Batch {
+    pub(crate) fn of(evictions: &[Evict]) -> Self {
+        let mut batch = Self::default();
+        for what in evictions {
+            match what {
+                Evict::Token(key) => drop(batch.tokens.insert(*key)),
+                Evict::TokenId(id) => drop(batch.token_ids.insert(id.clone())),
+                Evict::User(id) => drop(batch.users.insert(id.clone())),
+                Evict::Predecessors(id) if session_of(id.as_str()).is_some() => {
+                    let session = session_of(id.as_str()).unwrap_or_default().to_owned();
+                    batch.newest.insert(session, id.clone());
+                }
+                other if batch.rest.contains(other) => {}
+                other => batch.rest.push(other.clone()),
+            }
+        }
+        batch
+    }
+
+    /// Whether one of the evictions may concern the verdict.
+    pub(crate) fn may_concern(&self, key: &Key, active: &Active) -> bool {
+        let claims = &active.claims;
+        let is_token = |own: &str| {
+            let session = session_of(own);
+            self.token_ids.contains(own)
+                || session.is_some_and(|session| self.token_ids.contains(session))
+                || session.and_then(|session| self.newest.get(session)).is_some_and(|newest| *newest != *own)
+        };
+        let names_tokens = !self.token_ids.is_empty() || !self.newest.is_empty();
+        self.tokens.contains(key)
+            || (names_tokens && claims.token_id().is_none_or(is_token))
+            || (!self.users.is_empty() && claims.subject().is_none_or(|own| self.users.contains(own)))
+            || self.rest.iter().any(|what| what.may_concern(key, active))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::verdict::{Sent, cache::bounded::Keyer, ledger::Position};
+
+    fn active(key: &Key, user: Option<&str>, token: Option<&str>, client: Option<&str>) -> Active {
+        let roles = json!({"admin": {"1": "one.example"}});
+        let document = json!({"active": true, "sub": user, "jti": token, "client_id": client,
+            "urn:zitadel:iam:org:project:7:roles": roles, "urn:zitadel:iam:org:project:roles": roles});
+        let project = ProjectId::from("7");
+        let claims = Claims::from_introspection(document.to_string(), Some(&project)).unwrap().unwrap();
+        let sent = Sent { at: std::time::Instant::now(), position: Position::default() };
+        Active::answered(claims, sent, key, false)
+    }
+
+    #[test]
+    fn each_kind_concerns_what_it_names_and_what_is_not_known() {
+        let key = Keyer::new().key(b"token");
+        let session = active(&key, Some("ada"), Some("V2_5-at_1"), Some("app"));
+        let pat = active(&key, Some("bot"), Some("77"), None);
+        let first = active(&key, Some("eve"), Some("78"), Some("app"));
+        let unknown = active(&key, None, None, None);
+        let concerned =
+            |what: &Evict| [&session, &pat, &first, &unknown].map(|active| what.may_concern(&key, active));
+        for (what, expected) in [
+            (Evict::Token(key), [true; 4]),
+            (Evict::All, [true; 4]),
+            (Evict::TokenId("V2_5-at_1".into()), [true, false, false, true]),
+            (Evict::TokenId("V2_5".into()), [true, false, false, true]),
+            (Evict::TokenId("77".into()), [false, true, false, true]),
+            (Evict::Predecessors("V2_5-at_2".into()), [true, false, false, true]),
+            (Evict::Predecessors("V2_5-at_1".into()), [false, false, false, true]),
+            (Evict::User("bot".into()), [false, true, false, true]),
+            (Evict::RolesFrom("1".into()), [true; 4]),
+            (Evict::RolesFrom("2".into()), [false; 4]),
+            (Evict::Role("7".into(), "admin".into()), [true; 4]),
+            (Evict::Role("7".into(), "viewer".into()), [false; 4]),
+            (Evict::AnyRole("7".into()), [true; 4]),
+            (Evict::OidcSessions, [true, false, false, true]),
+            (Evict::FirstLogin, [false, false, true, false]),
+        ] {
+            assert_eq!(concerned(&what), expected, "{what:?}");
+            let batch = Batch::of(std::slice::from_ref(&what));
+            let by_batch = [&session, &pat, &first, &unknown].map(|active| batch.may_concern(&key, active));
+            assert_eq!(by_batch, expected, "{what:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_batch_evicts_what_its_evictions_evict(
+            kinds in proptest::collection::vec((0..8_u8, 0..3_u8), 0..6), user in 0..3_u8, token in 0..3_u8,
+        ) {
+            let key = Keyer::new().key(b"token");
+            let active = active(&key, Some(&format!("u{user}")), Some(&format!("V2_{token}-at_{user}")), None);
+            let evictions: Vec<Evict> = kinds.iter().map(|(kind, number)| match kind {
+                0 => Evict::TokenId(format!("V2_{number}").into()),
+                1 => Evict::TokenId(format!("V2_{number}-at_1").into()),
+                2 => Evict::Predecessors(format!("V2_{number}-at_1").into()),
+                3 => Evict::User(format!("u{number}").into()),
+                4 => Evict::RolesFrom(number.to_string().into()),
+                5 => Evict::Role("7".into(), format!("r{number}").into()),
+                6 => Evict::AnyRole("8".into()),
+                _ => Evict::FirstLogin,
+            }).collect();
+            let newest: HashMap<_, _> = evictions.iter().filter_map(|what| match what {
+                Evict::Predecessors(id) => Some((session_of(id.as_str())?.to_owned(), id.clone())),
+                _ => None,
+            }).collect();
+            prop_assert!(newest.len() <= 3);
+            let one_by_one = evictions.iter().any(|what| what.may_concern(&key, &active));
+            prop_assert_eq!(Batch::of(&evictions).may_concern(&key, &active), one_by_one);
+        }
+    }
 }

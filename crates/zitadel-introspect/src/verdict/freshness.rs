@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{clock::Now, verdict::Active};
+use crate::{
+    clock::Now,
+    requirement::Ages,
+    verdict::{Active, fed::Fed},
+};
 
 /// A request that has obtained a verdict does not judge the verdict's age again within this time.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
@@ -11,6 +15,8 @@ const SAME_REQUEST: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lifetimes {
     pub(crate) ttl: Duration,
+    /// With an event feed, verdicts answer for so long after their question, at most.
+    pub(crate) longest_hold: Duration,
     /// Verdicts in use are renewed this long before their end.
     pub(crate) refresh_ahead: Option<Duration>,
     /// Verdicts past their end answer for this much longer while the issuer fails.
@@ -37,8 +43,22 @@ pub(crate) enum Freshness {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asker {
     /// From the requirement.
-    pub(crate) max_age: Option<Duration>,
+    pub(crate) ages: Ages,
     pub(crate) obtained: Obtained,
+    /// Read before the verdict was looked up.
+    pub(crate) fed: Fed,
+}
+
+/// How long a verdict has been and will be there.
+struct Age {
+    /// Since the verdict was last known to be true.
+    of_knowledge: Duration,
+    /// Since the issuer was asked.
+    of_question: Duration,
+    /// When it lapses, in ages of knowledge and of the question.
+    ends: (Duration, Duration),
+    /// Events told that it was still true after the question.
+    is_prolonged: bool,
 }
 
 /// How and when the request got the verdict.
@@ -60,27 +80,35 @@ impl Freshness {
 impl Lifetimes {
     /// The first row that fits decides. The page `docs/caching-and-revocation.md` shows the same table.
     pub(crate) fn judge(&self, active: &Active, asker: Asker, now: Now) -> Freshness {
-        let age = active.age(now.instant);
-        let max_age = asker.max_age;
-        let is_too_old = max_age.is_some_and(|max_age| active.is_local || age > max_age);
-        let lacks_word = active.is_local && self.confirm_within.is_some_and(|within| age >= within);
-        let may_be_stale = max_age.is_none() && !active.is_local && age < self.ttl + self.stale_for;
+        let age = self.age(active, asker, now.instant);
+        let exceeds =
+            |allowed: Option<Duration>, age| allowed.is_some_and(|allowed| active.is_local || age > allowed);
+        let is_too_old = exceeds(asker.ages.fresh_within, age.of_knowledge)
+            || exceeds(asker.ages.asked_within, age.of_question);
+        let lacks_word =
+            active.is_local && self.confirm_within.is_some_and(|within| age.of_question >= within);
+        let is_over = age.of_knowledge >= age.ends.0 || age.of_question >= age.ends.1;
+        let may_be_stale =
+            !asker.ages.are_set() && !active.is_local && !self.is_over_for(&age, self.stale_for);
+        let soft_end = active.ends_softly_at();
         let nears_end = if active.is_local {
             self.confirm_within.is_some()
         } else {
-            self.refresh_ahead.is_some_and(|ahead| age + ahead >= self.ttl)
+            soft_end.is_some() || self.nears_end(active, &age)
         };
         if active.claims.has_expired(now) {
             Freshness::Expired
+        } else if asker.obtained.is_evicted() {
+            Freshness::Ask
         } else if asker.obtained.is_just_asked(now.instant) {
             Freshness::Serve
         } else if is_too_old {
             Freshness::Ask
         } else if asker.obtained.is_just_looked_up(now.instant) {
             Freshness::Serve
-        } else if asker.obtained.is_evicted() || lacks_word {
+        } else if lacks_word || soft_end.is_some_and(|end| now.instant >= end) {
             Freshness::Ask
-        } else if age >= self.ttl {
+        } else if is_over {
             if may_be_stale { Freshness::ServeStale } else { Freshness::Ask }
         } else if nears_end {
             Freshness::ServeAndRenew
@@ -90,21 +118,69 @@ impl Lifetimes {
     }
 
     /// Whether the verdict can never answer again, for any requirement.
-    pub(crate) fn is_over(&self, active: &Active, now: Instant) -> bool {
-        active.age(now) >= self.ttl + self.stale_for
+    pub(crate) fn is_over(&self, active: &Active, fed: Fed, now: Instant) -> bool {
+        let asker = Asker { ages: Ages::default(), obtained: Obtained::FromCache, fed };
+        self.is_over_for(&self.age(active, asker, now), self.stale_for)
+    }
+
+    /// How long the verdict answers, if nothing is heard meanwhile.
+    pub(crate) fn time_left(&self, active: &Active, asker: Asker, now: Instant) -> Duration {
+        let age = self.age(active, asker, now);
+        let left =
+            age.ends.0.saturating_sub(age.of_knowledge).min(age.ends.1.saturating_sub(age.of_question));
+        let soft = active.ends_softly_at().map(|end| end.saturating_duration_since(now));
+        soft.map_or(left, |soft| soft.min(left))
+    }
+
+    /// The time since the verdict was last known to be true.
+    pub(crate) fn verdict_age(&self, active: &Active, asker: Asker, now: Instant) -> Duration {
+        self.age(active, asker, now).of_knowledge
+    }
+
+    /// All rules about the age of verdicts use this.
+    fn age(&self, active: &Active, asker: Asker, now: Instant) -> Age {
+        // An evicted verdict is not true any more: events do not prolong it.
+        let as_of = if asker.obtained.is_evicted() { active.asked_at } else { active.as_of(asker.fed) };
+        let is_prolonged = as_of > active.asked_at;
+        Age {
+            of_knowledge: now.saturating_duration_since(as_of),
+            of_question: now.saturating_duration_since(active.asked_at),
+            // Verdicts that one feed has prolonged would all lapse together.
+            ends: if is_prolonged {
+                (active.spread_end(self.ttl), active.spread_end(self.longest_hold))
+            } else {
+                (self.ttl, Duration::MAX)
+            },
+            is_prolonged,
+        }
+    }
+
+    fn is_over_for(&self, age: &Age, longer: Duration) -> bool {
+        age.of_knowledge >= age.ends.0 + longer || age.of_question >= age.ends.1.saturating_add(longer)
+    }
+
+    /// Whether a verdict in use is renewed before its end: where that is set, and where no event has been heard for a
+    /// quarter of the time that a verdict answers, one after the other.
+    fn nears_end(&self, active: &Active, age: &Age) -> bool {
+        let is_ahead = |ahead: Duration| {
+            age.of_knowledge + ahead >= age.ends.0 || age.of_question.saturating_add(ahead) >= age.ends.1
+        };
+        let is_unfed = age.is_prolonged && age.of_knowledge >= self.ttl / 4 + active.share_of(self.ttl / 2);
+        is_unfed || self.refresh_ahead.is_some_and(is_ahead)
     }
 }
 
 impl Obtained {
-    /// An eviction counts only for a verdict that outlived its request.
+    /// An eviction counts for a verdict that outlived its request, and where the requirement asks for an age.
     pub(crate) fn earlier(
         at: Instant,
         is_fresh: bool,
         now: Instant,
+        ages: Ages,
         is_evicted: impl FnOnce() -> bool,
     ) -> Self {
         let earlier = Self::Earlier { at, is_fresh, is_evicted: false };
-        if earlier.is_just_looked_up(now) {
+        if !ages.are_set() && earlier.is_just_looked_up(now) {
             return earlier;
         }
         Self::Earlier { at, is_fresh, is_evicted: is_evicted() }
@@ -132,7 +208,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{claims::Claims, clock::Clock};
+    use crate::{
+        claims::Claims,
+        clock::Clock,
+        verdict::{Sent, cache::bounded::Keyer, fed::FedClock, ledger::Position},
+    };
 
     const TTL: u64 = 60;
 
@@ -156,21 +236,27 @@ mod tests {
         }
     }
 
+    fn active(asked_at: Instant, is_local: bool) -> Active {
+        let document = json!({"active": true, "sub": "1"}).to_string();
+        let claims = Claims::from_introspection(document, None).unwrap().unwrap();
+        let (sent, key) = (Sent { at: asked_at, position: Position::default() }, Keyer::new().key(b"token"));
+        if is_local {
+            Active::verified_locally(claims, sent, &key)
+        } else {
+            Active::answered(claims, sent, &key, false)
+        }
+    }
+
     fn check(lifetimes: Lifetimes, rows: &[Row]) {
         let clock = Clock::default();
         for (number, row) in rows.iter().enumerate() {
             let now = clock.now();
             let asked_at = now.instant.checked_sub(Duration::from_secs(row.age)).expect("as above");
-            let document = json!({"active": true, "sub": "1"}).to_string();
-            let claims = Claims::from_introspection(document, None).unwrap().unwrap();
-            let active = if row.is_local {
-                Active::verified_locally(claims, asked_at)
-            } else {
-                Active::answered(claims, asked_at, false)
-            };
+            let active = active(asked_at, row.is_local);
             let asker = Asker {
-                max_age: row.max_age.map(Duration::from_secs),
+                ages: Ages { fresh_within: row.max_age.map(Duration::from_secs), asked_within: None },
                 obtained: (row.obtained)(now.instant),
+                fed: FedClock::new(asked_at).read(),
             };
             assert_eq!(lifetimes.judge(&active, asker, now), row.expected, "row {number}");
         }
@@ -178,7 +264,13 @@ mod tests {
 
     fn plain() -> Lifetimes {
         let ttl = Duration::from_secs(TTL);
-        Lifetimes { ttl, refresh_ahead: None, stale_for: Duration::ZERO, confirm_within: None }
+        Lifetimes {
+            ttl,
+            longest_hold: ttl * 60,
+            refresh_ahead: None,
+            stale_for: Duration::ZERO,
+            confirm_within: None,
+        }
     }
 
     fn row(is_local: bool, age: u64, max_age: Option<u64>, expected: Freshness) -> Row {
@@ -249,9 +341,10 @@ mod tests {
         check(
             plain(),
             &[
-                rows(|now| earlier(0, true, true)(now), Some(0), Serve),
+                rows(|now| earlier(0, true, false)(now), Some(0), Serve),
+                rows(|now| earlier(0, true, true)(now), Some(0), Ask),
                 rows(|now| earlier(1, true, false)(now), None, Serve),
-                rows(|now| earlier(0, false, true)(now), None, Serve),
+                rows(|now| earlier(0, false, false)(now), None, Serve),
                 rows(|now| earlier(0, false, false)(now), Some(69), Ask),
                 rows(|now| earlier(2, true, false)(now), None, Ask),
             ],
@@ -277,10 +370,97 @@ mod tests {
         let now = Clock::default().now();
         let document = json!({"active": true, "exp": now.wall()}).to_string();
         let claims = Claims::from_introspection(document, None).unwrap().unwrap();
-        let active = Active::answered(claims, now.instant, false);
-        for max_age in [None, Some(Duration::ZERO)] {
-            let asker = Asker { max_age, obtained: Obtained::FromCache };
+        let sent = Sent { at: now.instant, position: Position::default() };
+        let active = Active::answered(claims, sent, &Keyer::new().key(b"token"), false);
+        for fresh_within in [None, Some(Duration::ZERO)] {
+            let ages = Ages { fresh_within, asked_within: None };
+            let fed = FedClock::new(now.instant).read();
+            let asker = Asker { ages, obtained: Obtained::FromCache, fed };
             assert_eq!(plain().judge(&active, asker, now), Expired);
         }
+    }
+
+    /// A verdict that was asked for at 0, and the seconds at which the feed was current.
+    struct Scene {
+        clock: FedClock,
+        start: Instant,
+        active: Active,
+    }
+
+    impl Scene {
+        fn new(stretches: &[(u64, u64)], is_told: bool) -> Self {
+            let start = Instant::now();
+            let clock = FedClock::new(start.checked_sub(Duration::from_secs(9)).expect("as above"));
+            for (from, until) in stretches {
+                clock.break_off();
+                clock.advance(
+                    start.checked_sub(Duration::from_secs(1)).expect("as above") + Duration::from_secs(*from),
+                );
+                clock.advance(start + Duration::from_secs(*until));
+            }
+            Self { clock, start, active: active(start, false).told_by_events(is_told) }
+        }
+
+        fn at(&self, seconds: u64, ages: Ages, is_evicted: bool) -> Freshness {
+            let now = Clock::default().now().at(self.start + Duration::from_secs(seconds));
+            let obtained = if is_evicted {
+                Obtained::Earlier { at: self.start, is_fresh: false, is_evicted }
+            } else {
+                Obtained::FromCache
+            };
+            plain().judge(&self.active, Asker { ages, obtained, fed: self.clock.read() }, now)
+        }
+    }
+
+    fn within(fresh: Option<u64>, asked: Option<u64>) -> Ages {
+        Ages { fresh_within: fresh.map(Duration::from_secs), asked_within: asked.map(Duration::from_secs) }
+    }
+
+    #[test]
+    fn with_a_feed_age_counts_from_the_newest_event_that_is_known() {
+        let any = Ages::default();
+        let fed = Scene::new(&[(0, 1000)], true);
+        assert_eq!(fed.at(1001, any, false), Serve);
+        assert_eq!(fed.at(1014, any, false), Serve);
+        assert_eq!(fed.at(1045, any, false), ServeAndRenew, "nothing was heard for a while");
+        assert_eq!(fed.at(1060, any, false), Ask, "all have lapsed");
+        let lapses = fed.active.spread_end(Duration::from_secs(TTL)).as_secs();
+        assert!((45..60).contains(&lapses));
+        assert_eq!(fed.at(1000 + lapses, any, false), ServeAndRenew);
+        assert_eq!(fed.at(1000 + lapses + 1, any, false), Ask, "each one at another moment");
+        // What is asked for.
+        assert_eq!(fed.at(1002, within(Some(2), None), false), Serve);
+        assert_eq!(fed.at(1003, within(Some(2), None), false), Ask);
+        assert_eq!(fed.at(1002, within(None, Some(1001)), false), Ask);
+        assert_eq!(fed.at(1002, within(None, Some(1002)), false), Serve);
+        assert_eq!(fed.at(1002, any, true), Ask, "an eviction matched");
+        assert_eq!(fed.at(1001, within(Some(60), None), true), Ask, "events do not prolong what is evicted");
+        let held = Scene::new(&[(0, 3600)], true);
+        let lapses = held.active.spread_end(Duration::from_secs(3600)).as_secs();
+        assert!((2700..3600).contains(&lapses));
+        assert_eq!(held.at(3600, any, false), Ask, "the longest hold");
+    }
+
+    #[test]
+    fn events_prolong_neither_what_they_do_not_tell_nor_what_is_older_than_them() {
+        let any = Ages::default();
+        for (fed, until) in [
+            (Scene::new(&[(0, 1000)], false), 60),
+            // Asked before the stretch began; a stretch that broke; no stretch at all.
+            (Scene::new(&[(2, 1000)], true), 60),
+            (Scene::new(&[(0, 20), (30, 1000)], true), 60),
+            (Scene::new(&[], true), 60),
+        ] {
+            assert_eq!(fed.at(until - 1, any, false), Serve);
+            assert_eq!(fed.at(until, any, false), Ask);
+        }
+    }
+
+    #[test]
+    fn a_soft_end_renews_until_it_is_there() {
+        let fed = Scene::new(&[(0, 1000)], true);
+        fed.active.end_softly(fed.start + Duration::from_secs(1004));
+        assert_eq!(fed.at(1003, Ages::default(), false), ServeAndRenew);
+        assert_eq!(fed.at(1004, Ages::default(), false), Ask);
     }
 }

@@ -18,13 +18,13 @@ use tokio::sync::oneshot;
 
 use crate::{
     error::issuer::IssuerError,
-    verdict::{Outcome, cache::bounded::Key},
+    verdict::{Outcome, Sent, cache::bounded::Key},
 };
 
 pub(crate) type Waiting = Shared<BoxFuture<'static, Outcome>>;
 
 /// When a question was sent; empty before that.
-pub(crate) type SentAt = Arc<OnceLock<Instant>>;
+pub(crate) type SentAt = Arc<OnceLock<Sent>>;
 
 /// The questions in flight.
 #[derive(Default)]
@@ -50,7 +50,7 @@ pub(crate) struct Reply {
 /// How a caller has joined.
 pub(crate) enum Joined {
     /// A question is in flight.
-    Waiting(Waiting),
+    Waiting(Waiting, SentAt),
     /// No question was in flight: this caller must start or answer the new question.
     First(Waiting, Reply),
     /// The question in flight is too old: the caller waits for the next question.
@@ -68,17 +68,18 @@ impl InFlight {
             return Joined::First(waiting, reply);
         };
         if of_token.current.is_fresh(not_before) {
-            return Joined::Waiting(of_token.current.outcome.clone());
+            let current = &of_token.current;
+            return Joined::Waiting(current.outcome.clone(), Arc::clone(&current.sent_at));
         }
         let (next, _) = of_token.next.get_or_insert_with(new_question);
         Joined::Next(next.outcome.clone())
     }
 
-    /// The question in flight that was not sent before `not_before`, if there is one.
-    pub(crate) fn find(&self, key: &Key, not_before: Option<Instant>) -> Option<Waiting> {
+    /// The question in flight, if there is one.
+    pub(crate) fn find(&self, key: &Key) -> Option<(Waiting, SentAt)> {
         let questions = self.lock();
-        let of_token = questions.get(key).filter(|of_token| of_token.current.is_fresh(not_before))?;
-        Some(of_token.current.outcome.clone())
+        let current = &questions.get(key)?.current;
+        Some((current.outcome.clone(), Arc::clone(&current.sent_at)))
     }
 
     /// Asks this question and the next questions, until no caller waits.
@@ -128,7 +129,7 @@ impl Question {
     fn is_fresh(&self, not_before: Option<Instant>) -> bool {
         // A question that was not sent yet will be sent later than now.
         let sent_at = self.sent_at.get();
-        sent_at.is_none_or(|sent_at| not_before.is_none_or(|not_before| *sent_at > not_before))
+        sent_at.is_none_or(|sent| not_before.is_none_or(|not_before| sent.at > not_before))
     }
 }
 

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::watch;
+
 use crate::verdict::{Active, cache::bounded::Key, evict::Evict};
 
 /// Evictions are remembered for longer than any question takes (10 s).
@@ -15,68 +17,83 @@ const KEPT_FOR: Duration = Duration::from_secs(75);
 /// At most so many are remembered: about 5 MiB.
 const MOST: usize = 50_000;
 
+/// How many evictions there have been.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Position(u64);
+
 #[derive(Default)]
-pub(crate) struct Ledger(Mutex<Window>);
+pub(crate) struct Ledger {
+    window: Mutex<Window>,
+    /// The newest position.
+    end: watch::Sender<Position>,
+}
 
 #[derive(Default)]
 struct Window {
+    /// The newest evictions; the last one has the position `end`.
     evictions: VecDeque<(Instant, Evict)>,
-    /// Nothing is known of evictions up to this instant.
-    forgotten_until: Option<Instant>,
-    last: Option<Instant>,
+    end: Position,
 }
 
 impl Ledger {
-    pub(crate) fn record(&self, what: Evict, now: Instant) {
+    pub(crate) fn record(&self, evictions: impl IntoIterator<Item = Evict>, now: Instant) {
         let mut window = self.lock();
-        // Two threads may have read the clock in another order than they come here: the window stays in order.
-        let now = window.last.map_or(now, |last| last.max(now));
-        window.last = Some(now);
-        window.evictions.push_back((now, what));
+        for what in evictions {
+            window.end.0 += 1;
+            window.evictions.push_back((now, what));
+        }
         while let Some((at, _)) = window.evictions.front() {
-            let at = *at;
-            if window.evictions.len() <= MOST && now.saturating_duration_since(at) <= KEPT_FOR {
+            if window.evictions.len() <= MOST && now.saturating_duration_since(*at) <= KEPT_FOR {
                 break;
             }
-            window.forgotten_until = Some(at);
             window.evictions.pop_front();
         }
+        self.end.send_replace(window.end);
+    }
+
+    /// The position of the newest eviction.
+    pub(crate) fn position(&self) -> Position {
+        self.lock().end
+    }
+
+    /// For who waits for evictions.
+    pub(crate) fn watch(&self) -> watch::Receiver<Position> {
+        self.end.subscribe()
     }
 
     /// Whether an eviction that matches the verdict came after its question was sent, or may have come.
     pub(crate) fn concerns(&self, key: &Key, active: &Active) -> bool {
-        let window = self.lock();
-        window.may_have_forgotten(active.asked_at)
-            || window.since(active.asked_at).any(|what| what.may_concern(key, active))
+        self.concerned_until(key, active, Position(u64::MAX))
     }
 
-    /// As [`concerns`](Self::concerns), for a refusal, whose claims are not known: every eviction may match, but for that
-    /// of another token.
-    pub(crate) fn may_concern_refusal(&self, key: &Key, asked_at: Instant) -> bool {
-        let window = self.lock();
+    /// As [`concerns`](Self::concerns), by evictions up to a position.
+    pub(crate) fn concerned_until(&self, key: &Key, active: &Active, until: Position) -> bool {
+        self.lock().any(active.position, until, |what| what.may_concern(key, active))
+    }
+
+    /// As [`concerned_until`](Self::concerned_until), for a refusal, whose claims are not known: every eviction may match,
+    /// but for that of another token.
+    pub(crate) fn may_concern_refusal(&self, key: &Key, from: Position, until: Option<Position>) -> bool {
         let is_of_another = |what: &Evict| matches!(what, Evict::Token(other) if other != key);
-        window.may_have_forgotten(asked_at) || window.since(asked_at).any(|what| !is_of_another(what))
-    }
-
-    /// When a verdict was last evicted.
-    pub(crate) fn last(&self) -> Option<Instant> {
-        self.lock().last
+        self.lock().any(from, until.unwrap_or(Position(u64::MAX)), |what| !is_of_another(what))
     }
 
     fn lock(&self) -> MutexGuard<'_, Window> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Window {
-    fn may_have_forgotten(&self, asked_at: Instant) -> bool {
-        self.forgotten_until.is_some_and(|until| asked_at <= until)
-    }
-
-    /// The evictions at that instant and later, the newest first.
-    fn since(&self, asked_at: Instant) -> impl Iterator<Item = &Evict> {
-        let newest_first = self.evictions.iter().rev();
-        newest_first.take_while(move |(at, _)| *at >= asked_at).map(|(_, what)| what)
+    /// Whether an eviction behind `from`, up to `until`, is a match; one that is forgotten counts as a match.
+    fn any(&self, from: Position, until: Position, is_match: impl Fn(&Evict) -> bool) -> bool {
+        if until <= from {
+            return false;
+        }
+        let forgotten = self.end.0 - self.evictions.len() as u64;
+        let newest_first = (0..=self.end.0).rev().zip(self.evictions.iter().rev());
+        let behind = newest_first.take_while(|(position, _)| *position > from.0);
+        from.0 < forgotten
+            || behind.filter(|(position, _)| *position <= until.0).any(|(_, (_, what))| is_match(what))
     }
 }
 
@@ -85,60 +102,69 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{claims::Claims, verdict::cache::bounded::Keyer};
+    use crate::{
+        claims::Claims,
+        verdict::{Sent, cache::bounded::Keyer},
+    };
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn of_user(user: &str, asked_at: Instant) -> Active {
+    fn of_user(user: &str, key: &Key, position: Position) -> Active {
         let document = json!({"active": true, "sub": user, "jti": user,
             "urn:zitadel:iam:user:resourceowner:id": format!("organization of {user}")});
         let claims = Claims::from_introspection(document.to_string(), None).unwrap().unwrap();
-        Active::answered(claims, asked_at, false)
+        Active::answered(claims, Sent { at: Instant::now(), position }, key, false)
     }
 
     #[test]
     fn only_a_matching_eviction_that_came_after_the_question_concerns_a_verdict() {
         let (ledger, then, keyer) = (Ledger::default(), Instant::now(), Keyer::new());
         let (key, other) = (keyer.key(b"token"), keyer.key(b"other"));
-        let concerns = |user: &str, at: Instant| ledger.concerns(&key, &of_user(user, at));
-        ledger.record(Evict::User("ada".into()), then + SECOND);
-        assert!(
-            concerns("ada", then) && concerns("ada", then + SECOND) && !concerns("ada", then + SECOND * 2)
-        );
-        assert!(!concerns("bob", then), "an eviction of somebody else");
-        ledger.record(Evict::Token(other), then + SECOND * 2);
-        ledger.record(Evict::TokenId("eve".into()), then + SECOND * 2);
-        ledger.record(Evict::Organization("organization of joe".into()), then + SECOND * 2);
-        assert!(!concerns("bob", then) && concerns("eve", then) && concerns("joe", then));
-        assert!(
-            ledger.may_concern_refusal(&key, then + SECOND * 2)
-                && !ledger.may_concern_refusal(&key, then + SECOND * 3)
-        );
-        ledger.record(Evict::Token(key), then + SECOND * 3);
-        assert!(concerns("bob", then) && ledger.last() == Some(then + SECOND * 3));
-        ledger.record(Evict::User("max".into()), then);
-        assert!(
-            concerns("max", then + SECOND * 3),
-            "an eviction that comes late counts as one of the newest"
-        );
-        ledger.record(Evict::All, then + SECOND * 9);
-        assert!(concerns("zoe", then + SECOND * 9) && !concerns("zoe", then + SECOND * 10));
+        let concerns = |user: &str, at: Position| ledger.concerns(&key, &of_user(user, &key, at));
+        let start = ledger.position();
+        ledger.record([Evict::User("ada".into())], then);
+        let first = ledger.position();
+        assert!(concerns("ada", start) && !concerns("ada", first));
+        assert!(!concerns("bob", start), "an eviction of somebody else");
+        let several = [
+            Evict::Token(other),
+            Evict::TokenId("eve".into()),
+            Evict::Organization("organization of joe".into()),
+        ];
+        ledger.record(several, then);
+        assert!(!concerns("bob", start) && concerns("eve", first) && concerns("joe", first));
+        let second = ledger.position();
+        assert!(ledger.may_concern_refusal(&key, first, None));
+        assert!(!ledger.may_concern_refusal(&key, second, None));
+        ledger.record([Evict::Token(other)], then);
+        assert!(!ledger.may_concern_refusal(&key, second, None), "an eviction of another token");
+        ledger.record([Evict::Token(key)], then);
+        assert!(concerns("bob", second) && ledger.may_concern_refusal(&key, second, None));
+        let third = ledger.position();
+        ledger.record([Evict::All], then);
+        assert!(concerns("zoe", third) && !concerns("zoe", ledger.position()));
+        // Who has come before an eviction need not mind it.
+        let zoe = of_user("zoe", &key, third);
+        assert!(!ledger.concerned_until(&key, &zoe, third));
+        assert!(ledger.concerned_until(&key, &zoe, ledger.position()));
     }
 
     #[test]
     fn what_is_forgotten_counts_as_a_match() {
         let (ledger, then, keyer) = (Ledger::default(), Instant::now(), Keyer::new());
         let (key, other) = (keyer.key(b"token"), keyer.key(b"other"));
-        ledger.record(Evict::Token(other), then);
-        ledger.record(Evict::Token(other), then + KEPT_FOR);
-        assert!(!ledger.concerns(&key, &of_user("ada", then)), "still remembered");
-        ledger.record(Evict::Token(other), then + KEPT_FOR + SECOND);
-        assert!(ledger.concerns(&key, &of_user("ada", then)), "too long ago to be known");
-        assert!(!ledger.concerns(&key, &of_user("ada", then + SECOND)));
-        for _ in 0..MOST {
-            ledger.record(Evict::Token(other), then + KEPT_FOR + SECOND * 2);
-        }
+        let concerns = |at: Position| ledger.concerns(&key, &of_user("ada", &key, at));
+        let start = ledger.position();
+        ledger.record([Evict::Token(other)], then);
+        let first = ledger.position();
+        ledger.record([Evict::Token(other)], then + KEPT_FOR);
+        assert!(!concerns(start), "still remembered");
+        ledger.record([Evict::Token(other)], then + KEPT_FOR + SECOND);
+        assert!(concerns(start), "too long ago to be known");
+        assert!(!concerns(first));
+        let many = (0..MOST).map(|_| Evict::Token(other));
+        ledger.record(many, then + KEPT_FOR + SECOND);
         assert!(ledger.lock().evictions.len() <= MOST);
-        assert!(ledger.concerns(&key, &of_user("ada", then + SECOND)), "too many to be known");
+        assert!(concerns(first), "too many to be known");
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     jwt::{Jwt, Reading},
     token::AccessToken,
     verdict::{
-        Active, Outcome, Refused, Verdict,
+        Active, Outcome, Refused, Sent, Verdict,
         cache::bounded::Key,
         engine::Engine,
         in_flight::{Joined, Reply, SentAt},
@@ -66,7 +66,7 @@ impl Engine {
             self.distrust(token, key);
         }
         if let Ok(verdict) = &outcome {
-            self.keep(key, verdict, self.sent_at(sent_at));
+            self.keep(key, verdict, self.sent(sent_at));
         }
         match &outcome {
             Ok(Verdict::Active(_)) => self.counters.active.count(),
@@ -80,9 +80,9 @@ impl Engine {
     /// active.
     async fn ask_and_doubt(&self, token: &AccessToken, key: Key, sent_at: &SentAt) -> Outcome {
         let deadline = tokio::time::Instant::now() + self.settings.timeout;
-        let verdict = self.ask_once(token, sent_at, deadline).await?;
+        let verdict = self.ask_once(token, key, sent_at, deadline).await?;
         if verdict.is_inactive() && self.cache.knew_as_active(&key, self.clock.now()) {
-            return self.ask_once(token, sent_at, deadline).await;
+            return self.ask_once(token, key, sent_at, deadline).await;
         }
         Ok(verdict)
     }
@@ -90,11 +90,12 @@ impl Engine {
     async fn ask_once(
         &self,
         token: &AccessToken,
+        key: Key,
         sent_at: &SentAt,
         deadline: tokio::time::Instant,
     ) -> Outcome {
         let mark = || {
-            let _ = sent_at.set(self.clock.now().instant);
+            let _ = sent_at.set(self.now_as_sent());
         };
         let mut claims = match self.source.ask(token, deadline, mark).await? {
             Ok(claims) => claims,
@@ -105,14 +106,22 @@ impl Engine {
             Ok(()) => {
                 self.roles.share(&mut claims);
                 let is_jwt = self.local.is_some() && Jwt::of(token).is_some();
-                Verdict::Active(Arc::new(Active::answered(*claims, self.sent_at(sent_at), is_jwt)))
+                let is_told = self.feed.as_ref().is_some_and(|feed| feed.tells_of(&claims));
+                let active = Active::answered(*claims, self.sent(sent_at), &key, is_jwt);
+                Verdict::Active(Arc::new(active.told_by_events(is_told)))
             }
             Err(reason) => Verdict::Refused(Refused::of(&claims, reason)),
         })
     }
 
-    fn sent_at(&self, sent_at: &SentAt) -> Instant {
-        sent_at.get().copied().unwrap_or_else(|| self.clock.now().instant)
+    fn sent(&self, sent_at: &SentAt) -> Sent {
+        sent_at.get().copied().unwrap_or_else(|| self.now_as_sent())
+    }
+
+    /// The position is read first: an eviction in between counts as one that came after the question.
+    pub(super) fn now_as_sent(&self) -> Sent {
+        let position = self.cache.ledger.position();
+        Sent { at: self.clock.now().instant, position }
     }
 
     /// A JWT that the issuer calls inactive is not verified locally any more. If keys must be fetched for this, the
@@ -147,13 +156,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn keep(&self, key: Key, verdict: &Verdict, asked_at: Instant) {
+    pub(super) fn keep(&self, key: Key, verdict: &Verdict, sent: Sent) {
         if !self.settings.is_cached {
             return;
         }
         match verdict {
             Verdict::Active(active) => self.cache.keep(key, active),
-            Verdict::Refused(refused) => self.cache.keep_refused(key, refused.clone(), asked_at),
+            Verdict::Refused(refused) => self.cache.keep_refused(key, refused.clone(), sent),
         }
     }
 }

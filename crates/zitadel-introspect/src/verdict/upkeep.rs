@@ -42,7 +42,7 @@ impl Engine {
         *swept_at = Some(now.instant);
         let this = Arc::clone(self);
         // The sweep looks at each verdict: it must not block the thread that asks the issuer.
-        self.handle.spawn_blocking(move || this.cache.sweep(&this.settings.lifetimes, now));
+        self.handle.spawn_blocking(move || this.cache.sweep(&this.settings.lifetimes, this.fed.read(), now));
     }
 }
 

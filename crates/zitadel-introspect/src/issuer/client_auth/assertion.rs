@@ -124,11 +124,12 @@ mod tests {
     use zitadel_introspect_testkit::Issuer;
 
     use super::*;
+    use crate::issuer::client_auth::Owner;
 
     async fn assertions() -> Assertions {
         let issuer = Issuer::start().await;
         let api = issuer.project("tasks").api("api");
-        Assertions::new(Key::parse(&api.key_json(), None).unwrap(), false)
+        Assertions::new(Key::parse(&api.key_json(), Owner::Application, None).unwrap(), false)
     }
 
     const ISSUER: &str = "https://issuer.example";

@@ -17,11 +17,49 @@ use crate::{crypto::install_crypto, error::config::ConfigError, random};
 
 const DOWNLOAD: &str = "download the key of an API application: in ZITADEL's Console open the project, the API \
                         application, Keys, New, type JSON";
+const DOWNLOAD_OF_USER: &str = "download the key of a service user: in ZITADEL's Console open the user, Keys, New, type \
+                                JSON";
 const LEAST_BITS: usize = 2048;
+
+/// Whose key it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// An API application, which introspects.
+    Application,
+    /// A service user, who reads events.
+    ServiceUser,
+}
+
+impl Owner {
+    /// How `type` names the owner, and which field has the owner's id.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Application => ("application", "clientId"),
+            Self::ServiceUser => ("serviceaccount", "userId"),
+        }
+    }
+
+    fn other(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Application => ("serviceaccount", "field `type` says that it is the key of a service user"),
+            Self::ServiceUser => {
+                ("application", "field `type` says that it is the key of an API application")
+            }
+        }
+    }
+
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Application => DOWNLOAD,
+            Self::ServiceUser => DOWNLOAD_OF_USER,
+        }
+    }
+}
 
 /// A key that was proven to sign. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Key {
+    /// The client id of the application, or the id of the service user.
     pub(crate) client_id: String,
     pub(crate) id: String,
     pub(crate) private: Arc<EncodingKey>,
@@ -49,12 +87,14 @@ struct KeyJson {
     key_id: Option<String>,
     key: Option<SecretString>,
     client_id: Option<String>,
+    user_id: Option<String>,
 }
 
 impl Key {
     /// Reads a key.json, plain or in Base64. `path` is where it came from, for messages.
-    pub(crate) fn parse(text: &str, path: Option<&Path>) -> Result<Self, ConfigError> {
-        let fail = |problem: &str| ConfigError::key(path, problem.to_owned(), DOWNLOAD);
+    pub(crate) fn parse(text: &str, owner: Owner, path: Option<&Path>) -> Result<Self, ConfigError> {
+        let fail = |problem: &str| ConfigError::key(path, problem.to_owned(), owner.remedy());
+        let ((kind, id_field), (other, is_other)) = (owner.names(), owner.other());
         let decoded = if text.trim_ascii_start().starts_with('{') { None } else { decode(text) };
         let text = decoded.as_ref().map_or(text, |decoded| decoded.as_str());
         // serde also reads a struct from a list. The parser's message may quote the input: only line and column are
@@ -65,17 +105,16 @@ impl Key {
             fail(&format!("it is not a JSON object with text fields (line {line}, column {column})"))
         })?;
         match file.kind.as_deref() {
-            Some("application") => {}
-            Some("serviceaccount") => {
-                return Err(fail("field `type` says that it is the key of a service user"));
-            }
-            Some(_) => return Err(fail("field `type` is not `application`")),
+            Some(found) if found == kind => {}
+            Some(found) if found == other => return Err(fail(is_other)),
+            Some(_) => return Err(fail(&format!("field `type` is not `{kind}`"))),
             None => return Err(fail("field `type` is missing")),
         }
         let missing = |field: &str| fail(&format!("field `{field}` is missing"));
         let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
         let id = filled(file.key_id).ok_or_else(|| missing("keyId"))?;
-        let client_id = filled(file.client_id).ok_or_else(|| missing("clientId"))?;
+        let of_owner = if owner == Owner::Application { file.client_id } else { file.user_id };
+        let client_id = filled(of_owner).ok_or_else(|| missing(id_field))?;
         let pem = file.key.ok_or_else(|| missing("key"))?;
         let unfit = |(problem, remedy): Unfit| ConfigError::key(path, problem.to_owned(), remedy);
         let private = private_key(pem.expose_secret()).map_err(unfit)?;

@@ -11,7 +11,11 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::{echo, error::config::ConfigError, issuer::client_auth::key::Key};
+use crate::{
+    echo,
+    error::config::ConfigError,
+    issuer::client_auth::key::{Key, Owner},
+};
 
 /// A key.json has about 2 KiB.
 const MAX_BYTES: usize = 64 * 1024;
@@ -37,7 +41,7 @@ struct Stamp {
 
 impl KeyFile {
     /// Reads the key. If the path names a pipe, there is no file to watch.
-    pub(crate) fn open(path: &Path) -> Result<(Key, Option<Self>), ConfigError> {
+    pub(crate) fn open(path: &Path, owner: Owner) -> Result<(Key, Option<Self>), ConfigError> {
         if echo::looks_like_a_key(&path.to_string_lossy()) {
             let problem = "the path looks like the key itself".to_owned();
             let remedy = "give the path of the key.json, or hand the key in as text where text is asked for";
@@ -53,11 +57,11 @@ impl KeyFile {
             let stamp = Stamp::of(&metadata);
             let text = read(path).map_err(unreadable)?;
             let path = std::path::absolute(path).map_err(unreadable)?;
-            let key = Key::parse(&text, Some(&path))?;
+            let key = Key::parse(&text, owner, Some(&path))?;
             return Ok((key, Some(Self { path, others_can_read: others_can_read(&metadata), stamp })));
         }
         let text = read_in_time(path).map_err(unreadable)?;
-        Ok((Key::parse(&text, Some(path))?, None))
+        Ok((Key::parse(&text, owner, Some(path))?, None))
     }
 
     /// The same file as it is now, if it was replaced or written since.
@@ -96,6 +100,12 @@ fn read_in_time(path: &Path) -> io::Result<Zeroizing<String>> {
     outcome.recv_timeout(PATIENCE).unwrap_or_else(|_| {
         Err(io::Error::new(io::ErrorKind::TimedOut, "it is a pipe, which did not end within 5 s"))
     })
+}
+
+/// A small text file and whether others can read it.
+pub(crate) fn read_small(path: &Path) -> io::Result<(Zeroizing<String>, bool)> {
+    let metadata = fs::metadata(path)?;
+    Ok((read(path)?, others_can_read(&metadata)))
 }
 
 fn read(path: &Path) -> io::Result<Zeroizing<String>> {

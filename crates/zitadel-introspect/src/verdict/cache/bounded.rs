@@ -29,6 +29,14 @@ pub(crate) struct Weight<V> {
 pub(crate) type Bounded<V> =
     quick_cache::sync::Cache<Key, V, Weight<V>, BuildHasherDefault<KeyHasher>, DefaultLifecycle<Key, V>>;
 
+impl Key {
+    /// A number that is the same for each verdict on a token, and evenly distributed among tokens.
+    #[expect(clippy::cast_possible_truncation, reason = "any bits of a hash will do")]
+    pub(crate) fn spread(self) -> u16 {
+        (self.0 >> 64) as u16
+    }
+}
+
 impl Keyer {
     pub(crate) fn new() -> Self {
         let mut key = [0; 16];

@@ -1,0 +1,346 @@
+//! Which verdicts each event ends. The page `docs/caching-and-revocation.md` shows the same table.
+
+use crate::{events::event::Event, names::ProjectId, verdict::evict::Evict};
+
+/// What an event does.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Effect {
+    /// These end at once.
+    pub(crate) ends: Vec<Evict>,
+    /// These are renewed, and answer a few seconds longer: their claims have changed, and nothing was taken away.
+    pub(crate) changes: Vec<Evict>,
+    /// Tokens of an unknown user whom these evictions may concern.
+    pub(crate) needs: Option<LookUp>,
+    /// ZITADEL's own answers may lag behind the event: evict again later.
+    pub(crate) echoes: bool,
+    /// The type of the event is not known here.
+    pub(crate) is_unknown: bool,
+}
+
+/// What the event itself does not say. Where it cannot be found out, `or` is evicted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct LookUp {
+    pub(crate) what: Whose,
+    pub(crate) or: Evict,
+}
+
+/// Whose user is looked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Whose {
+    /// By the session's id.
+    Session(String),
+    /// By the grant's id.
+    Grant(String),
+}
+
+/// All types that end or narrow verdicts, in two searches: ZITADEL takes 30 types at once. `instance.member.added` is in
+/// each, so that there always is an event.
+pub(crate) const OF_USERS: [&str; 19] = [
+    ANCHOR,
+    "user.pat.removed",
+    "user.token.removed",
+    "user.human.refresh.token.removed",
+    "user.signed.out",
+    "user.human.signed.out",
+    "user.locked",
+    "user.deactivated",
+    "user.removed",
+    "oidc_session.access_token.revoked",
+    "oidc_session.refresh_token.revoked",
+    "oidc_session.access_token.added",
+    "session.terminated",
+    "user.grant.changed",
+    "user.grant.removed",
+    "user.grant.deactivated",
+    "user.grant.cascade.changed",
+    "user.grant.cascade.removed",
+    "user.grant.added",
+];
+
+pub(crate) const OF_PROJECTS: [&str; 20] = [
+    ANCHOR,
+    "user.grant.reactivated",
+    "project.role.removed",
+    "project.grant.changed",
+    "project.grant.cascade.changed",
+    "project.grant.removed",
+    "project.grant.deactivated",
+    "project.deactivated",
+    "project.removed",
+    "project.application.deactivated",
+    "project.application.removed",
+    "project.application.oidc.key.removed",
+    "org.deactivated",
+    "org.removed",
+    "web_key.removed",
+    "instance.domain.removed",
+    "instance.removed",
+    "group.users.added",
+    "group.users.removed",
+    "group.removed",
+];
+
+/// The types that change claims and take nothing away.
+pub(crate) const OF_CLAIMS: [&str; 25] = [
+    ANCHOR,
+    "user.username.changed",
+    "user.domain.claimed",
+    "user.profile.changed",
+    "user.human.profile.changed",
+    "user.email.changed",
+    "user.email.verified",
+    "user.human.email.changed",
+    "user.human.email.verified",
+    "user.phone.changed",
+    "user.phone.removed",
+    "user.human.phone.changed",
+    "user.human.phone.removed",
+    "user.human.phone.verified",
+    "user.human.avatar.added",
+    "user.human.avatar.removed",
+    "user.machine.changed",
+    "user.metadata.set",
+    "user.metadata.removed",
+    "user.metadata.removed.all",
+    "org.changed",
+    "org.domain.primary.set",
+    "org.domain.verified",
+    "org.domain.removed",
+    "group.changed",
+];
+
+/// The aggregates of all these types. They are always named: one type that this ZITADEL does not know would make the
+/// search fail without them.
+pub(crate) const AGGREGATES: [&str; 9] =
+    ["user", "oidc_session", "session", "usergrant", "project", "org", "web_key", "instance", "group"];
+
+pub(crate) const ANCHOR: &str = "instance.member.added";
+
+/// What says of a new token that it replaces another one.
+const REFRESH: &str = "refresh";
+
+/// Types that end, narrow or change no verdict, by their beginnings. A webhook may bring them; the feed does not ask for
+/// them.
+const HARMLESS: [&str; 60] = [
+    "user.unlocked",
+    "user.reactivated",
+    "user.added",
+    "user.human.added",
+    "user.human.selfregistered",
+    "user.machine.added",
+    "user.machine.key.",
+    "user.machine.secret.",
+    "user.token.added",
+    "user.pat.added",
+    "user.human.refresh.token.added",
+    "user.human.refresh.token.renewed",
+    "user.impersonated",
+    "user.password.",
+    "user.human.password.",
+    "user.human.passwordless.",
+    "user.mfa.",
+    "user.human.mfa.",
+    "user.externalidp.",
+    "user.human.externalidp.",
+    "user.externallogin.",
+    "user.human.externallogin.",
+    "user.initialization.",
+    "user.human.initialization.",
+    "user.human.invite.",
+    "user.email.code.",
+    "user.email.verification.failed",
+    "user.human.email.code.",
+    "user.human.email.verification.failed",
+    "user.phone.code.",
+    "user.phone.verification.failed",
+    "user.human.phone.code.",
+    "user.human.phone.verification.failed",
+    "user.address.changed",
+    "user.human.address.changed",
+    "user.domain.claimed.sent",
+    "oidc_session.added",
+    "oidc_session.refresh_token.added",
+    "oidc_session.refresh_token.renewed",
+    "session.",
+    "session_logout.",
+    "project.added",
+    "project.changed",
+    "project.reactivated",
+    "project.member.",
+    "project.role.added",
+    "project.role.changed",
+    "project.grant.added",
+    "project.grant.reactivated",
+    "project.grant.member.",
+    "project.application.added",
+    "project.application.changed",
+    "project.application.reactivated",
+    "project.application.config.",
+    "project.application.oidc.key.added",
+    "org.added",
+    "org.reactivated",
+    "org.member.",
+    "web_key.",
+    "auth_request.",
+];
+
+/// What an event does to the verdicts of an API of this project; `None`: the project is not known.
+pub(crate) fn effect(event: &Event, ours: Option<&ProjectId>) -> Effect {
+    let is_ours = ours.is_none_or(|ours| *ours == *event.id);
+    let all = || ends(Evict::All);
+    match event.kind.as_str() {
+        "user.pat.removed" | "user.token.removed" => match &event.payload.token {
+            Some(token) => ends(Evict::TokenId(token.into())),
+            None => ends(user_or_all(event)),
+        },
+        "user.human.refresh.token.removed" | "user.signed.out" | "user.human.signed.out" => {
+            ends(user_or_all(event))
+        }
+        "user.locked" | "user.deactivated" | "user.removed" => ends(user_or_all(event)).echoed(),
+        "oidc_session.access_token.revoked" | "oidc_session.refresh_token.revoked" => {
+            ends(session_or_all(event))
+        }
+        "oidc_session.access_token.added" => refreshed(event),
+        "session.terminated" if event.id.is_empty() => ends(Evict::OidcSessions),
+        "session.terminated" => needs(Whose::Session(event.id.clone()), Evict::OidcSessions),
+        "user.grant.added" | "user.grant.changed" | "user.grant.removed" => grant(event, ours),
+        "user.grant.deactivated"
+        | "user.grant.cascade.changed"
+        | "user.grant.cascade.removed"
+        | "user.grant.reactivated" => grant(event, ours),
+        "project.role.removed" => role_removed(event, ours),
+        "project.grant.changed"
+        | "project.grant.cascade.changed"
+        | "project.grant.removed"
+        | "project.grant.deactivated" => any_role(event, ours).echoed(),
+        "project.deactivated" | "project.removed" if is_ours || event.id.is_empty() => all(),
+        "project.deactivated" | "project.removed" => Effect::default(),
+        "project.application.deactivated" | "project.application.removed" if is_ours => all(),
+        "project.application.deactivated" | "project.application.removed" => ends(Evict::FirstLogin),
+        "project.application.oidc.key.removed" if is_ours => all(),
+        "project.application.oidc.key.removed" => Effect::default(),
+        // Whether it is our project's organization is not known.
+        "org.deactivated" | "instance.domain.removed" | "instance.removed" => all(),
+        "org.removed" if event.id.is_empty() => all(),
+        "org.removed" => {
+            let id = event.id.as_str();
+            let known = ends(Evict::UsersOf(id.into())).and(Evict::RolesFrom(id.into())).echoed();
+            // Verdicts whose organization is not known: softly, since anybody who registers can remove an organization.
+            Effect { changes: vec![Evict::Organization(id.into())], ..known }
+        }
+        "web_key.removed" => ends(Evict::Jwts),
+        "group.users.added" | "group.users.removed" => match &event.payload.users {
+            Some(users) => {
+                let ends = users.iter().map(|user| Evict::User(user.into())).collect();
+                Effect { ends, echoes: true, ..Effect::default() }
+            }
+            None => all(),
+        },
+        "group.removed" | "group.changed" => ends(Evict::Groups).echoed(),
+        "org.changed" | "org.domain.primary.set" | "org.domain.verified" | "org.domain.removed" => {
+            changes(if event.id.is_empty() {
+                Evict::All
+            } else {
+                Evict::Organization(event.id.as_str().into())
+            })
+        }
+        kind if OF_CLAIMS.contains(&kind) && kind != ANCHOR => changes(user_or_all(event)),
+        kind if kind == ANCHOR || HARMLESS.iter().any(|harmless| kind.starts_with(harmless)) => {
+            Effect::default()
+        }
+        _ => Effect { is_unknown: true, ..unknown(event, ours) },
+    }
+}
+
+/// A type that is not known here: what its aggregate says.
+fn unknown(event: &Event, ours: Option<&ProjectId>) -> Effect {
+    match event.aggregate.as_str() {
+        "user" => ends(user_or_all(event)).echoed(),
+        "oidc_session" => ends(session_or_all(event)).echoed(),
+        "session" => ends(Evict::OidcSessions).echoed(),
+        "usergrant" => ends(roles_from_or_all(event)).echoed(),
+        "project" => any_role(event, ours).echoed(),
+        _ => ends(Evict::All).echoed(),
+    }
+}
+
+/// A new access token of an OIDC session ends the one before, if it came by a refresh.
+fn refreshed(event: &Event) -> Effect {
+    if event.payload.reason.as_deref().is_some_and(|reason| reason != REFRESH) {
+        return Effect::default();
+    }
+    match &event.payload.id {
+        Some(newest) if !event.id.is_empty() => {
+            ends(Evict::Predecessors(format!("{}-{newest}", event.id).into()))
+        }
+        _ => ends(session_or_all(event)),
+    }
+}
+
+fn grant(event: &Event, ours: Option<&ProjectId>) -> Effect {
+    if let (Some(ours), Some(project)) = (ours, &event.payload.project)
+        && *ours != **project
+    {
+        return Effect::default();
+    }
+    let effect = match &event.payload.user {
+        Some(user) => ends(Evict::User(user.into())),
+        None if event.id.is_empty() => ends(roles_from_or_all(event)),
+        None => needs(Whose::Grant(event.id.clone()), roles_from_or_all(event)),
+    };
+    effect.echoed()
+}
+
+fn role_removed(event: &Event, ours: Option<&ProjectId>) -> Effect {
+    let Some(role) = &event.payload.role else { return any_role(event, ours).echoed() };
+    if event.id.is_empty() {
+        return ends(Evict::All);
+    }
+    match ours {
+        Some(ours) if *ours != *event.id => Effect::default(),
+        _ => ends(Evict::Role(event.id.as_str().into(), role.into())).echoed(),
+    }
+}
+
+fn any_role(event: &Event, ours: Option<&ProjectId>) -> Effect {
+    match ours {
+        _ if event.id.is_empty() => ends(Evict::All),
+        Some(ours) if *ours != *event.id => Effect::default(),
+        _ => ends(Evict::AnyRole(event.id.as_str().into())),
+    }
+}
+
+fn user_or_all(event: &Event) -> Evict {
+    if event.id.is_empty() { Evict::All } else { Evict::User(event.id.as_str().into()) }
+}
+
+fn session_or_all(event: &Event) -> Evict {
+    if event.id.is_empty() { Evict::OidcSessions } else { Evict::TokenId(event.id.as_str().into()) }
+}
+
+fn roles_from_or_all(event: &Event) -> Evict {
+    if event.owner.is_empty() { Evict::All } else { Evict::RolesFrom(event.owner.as_str().into()) }
+}
+
+fn ends(what: Evict) -> Effect {
+    Effect { ends: vec![what], ..Effect::default() }
+}
+
+fn changes(what: Evict) -> Effect {
+    Effect { changes: vec![what], echoes: true, ..Effect::default() }
+}
+
+fn needs(what: Whose, or: Evict) -> Effect {
+    Effect { needs: Some(LookUp { what, or }), ..Effect::default() }
+}
+
+impl Effect {
+    fn and(mut self, what: Evict) -> Self {
+        self.ends.push(what);
+        self
+    }
+
+    fn echoed(self) -> Self {
+        Self { echoes: true, ..self }
+    }
+}

@@ -1,0 +1,7 @@
+//! The event feed: reads ZITADEL's event search, evicts what an event ends, and says until when all events are known.
+
+pub(crate) mod credentials;
+pub(crate) mod follow;
+mod reader;
+pub(crate) mod search;
+pub(crate) mod settings;

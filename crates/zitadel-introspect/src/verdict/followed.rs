@@ -1,0 +1,148 @@
+//! What the event feed follows, and how it fares.
+
+use std::{
+    sync::{Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use crate::{claims::Claims, error::feed::FeedError, names::ProjectId};
+
+/// The members that ZITADEL itself puts into an introspection answer. Any other comes from an action, whose changes no
+/// event tells.
+const OWN_MEMBERS: [&str; 35] = [
+    "active",
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "iat",
+    "nbf",
+    "jti",
+    "client_id",
+    "scope",
+    "token_type",
+    "username",
+    "auth_time",
+    "amr",
+    "acr",
+    "act",
+    "azp",
+    "name",
+    "given_name",
+    "family_name",
+    "middle_name",
+    "nickname",
+    "preferred_username",
+    "profile",
+    "gender",
+    "locale",
+    "picture",
+    "website",
+    "zoneinfo",
+    "updated_at",
+    "email",
+    "email_verified",
+    "phone_number",
+    "phone_number_verified",
+    "address",
+];
+const OWN_PREFIX: &str = "urn:zitadel:iam:";
+/// The log of an action (`urn:zitadel:iam:action:{name}:log`).
+const OF_ACTIONS: &str = "urn:zitadel:iam:action:";
+
+/// From this age on a feed is not called current.
+const CURRENT: Duration = Duration::from_secs(5);
+
+/// How the event feed of a verifier fares, from [`Verifier::event_feed`](crate::Verifier::event_feed).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct FeedStatus {
+    /// How old the knowledge of events is; `None` if no event is known yet.
+    pub age: Option<Duration>,
+    /// The knowledge is less than 5 s old.
+    pub is_current: bool,
+    /// Why the last poll failed; `None` if it did not.
+    pub failure: Option<FeedError>,
+}
+
+/// Set when a verifier has an event feed.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    holds_action_claims: bool,
+    project: OnceLock<ProjectId>,
+    failure: Mutex<Option<FeedError>>,
+}
+
+impl Followed {
+    pub(crate) fn new(holds_action_claims: bool, project: Option<ProjectId>) -> Self {
+        let project = project.map(OnceLock::from).unwrap_or_default();
+        Self { holds_action_claims, project, failure: Mutex::default() }
+    }
+
+    /// Our own project, once it is known. Nothing is prolonged before that.
+    pub(crate) fn project(&self) -> Option<&ProjectId> {
+        self.project.get()
+    }
+
+    pub(crate) fn learn_project(&self, project: ProjectId) {
+        let _ = self.project.set(project);
+    }
+
+    /// Remembers what the last poll came to.
+    pub(crate) fn settle(&self, failure: Option<FeedError>) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    pub(crate) fn status(&self, age: Option<Duration>) -> FeedStatus {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        FeedStatus { age, is_current: age.is_some_and(|age| age < CURRENT), failure }
+    }
+
+    /// Whether events tell of everything that can change these claims. Also learns our project from them.
+    pub(crate) fn tells_of(&self, claims: &Claims) -> bool {
+        if self.project.get().is_none()
+            && let Some(project) = claims.only_project()
+        {
+            self.learn_project(project.clone());
+        }
+        let is_own = |name: &str| {
+            OWN_MEMBERS.contains(&name) || (name.starts_with(OWN_PREFIX) && !name.starts_with(OF_ACTIONS))
+        };
+        self.holds_action_claims || claims.has_only_members(is_own)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_member_that_an_action_made_is_not_told_of() {
+        let tells_of = |holds: bool, name: &str| {
+            let document = json!({"active": true, "sub": "1", "urn:zitadel:iam:user:metadata": {}, name: 1});
+            let claims = Claims::from_introspection(document.to_string(), None).unwrap().unwrap();
+            Followed::new(holds, None).tells_of(&claims)
+        };
+        assert!(tells_of(false, "exp") && tells_of(false, "urn:zitadel:iam:org:id"));
+        for name in ["groups", "department", "urn:zitadel:iam:action:x:log", "Name"] {
+            assert!(!tells_of(false, name) && tells_of(true, name), "{name}");
+        }
+    }
+
+    #[test]
+    fn our_project_is_learnt_from_the_first_answer_that_names_one() {
+        let followed = Followed::new(false, None);
+        let claims =
+            |roles: serde_json::Value| Claims::from_introspection(roles.to_string(), None).unwrap().unwrap();
+        let one = json!({"admin": {"5": "five.example"}});
+        let _ = followed.tells_of(&claims(json!({"active": true})));
+        let (first, second) = ("urn:zitadel:iam:org:project:7:roles", "urn:zitadel:iam:org:project:8:roles");
+        let _ = followed.tells_of(&claims(json!({"active": true, first: one, second: one})));
+        assert_eq!(followed.project(), None, "two are no answer");
+        let _ = followed.tells_of(&claims(json!({"active": true, first: one})));
+        let _ = followed.tells_of(&claims(json!({"active": true, second: one})));
+        assert_eq!(followed.project(), Some(&"7".into()));
+    }
+}
