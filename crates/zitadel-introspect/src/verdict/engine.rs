@@ -224,14 +224,12 @@ impl Engine {
         let outcome = if payer.claim_denial_question(self.settings.denial_interval, now.instant) {
             self.counters.refreshes_on_denial.count();
             self.ask(token, key, Some(now.instant)).await
-        } else if let Some((waiting, sent)) = self.in_flight.find(&key) {
+        } else if let Some((waiting, sent)) = self.in_flight.find(&key)
+            // An answer from before an eviction may be of no use: it is not waited for.
+            && !sent.get().is_some_and(|sent| self.cache.ledger.may_concern_refusal(&key, sent.position, None))
+        {
             self.counters.coalesced.count();
-            let arrived = self.cache.ledger.position();
-            let outcome = waiting.await;
-            if self.is_evicted(&key, &outcome, &sent, arrived) {
-                return newest.map(Verdict::Active);
-            }
-            outcome
+            waiting.await
         } else {
             return newest.map(Verdict::Active);
         };
