@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
-use crate::model::{ApplicationKind, State, Token, TokenKind, User};
+use crate::model::{ApplicationKind, Authentication, State, Token, TokenKind, User};
 
 const ROLE_SCOPE: &str = "urn:zitadel:iam:org:project:role:";
 const ALL_ROLES_SCOPE: &str = "urn:zitadel:iam:org:projects:roles";
@@ -46,8 +46,12 @@ pub(crate) fn introspection(
     claims.insert("scope".into(), scopes.join(" ").into());
     claims.insert("token_type".into(), "Bearer".into());
     if token.kind != TokenKind::Pat {
-        claims.insert("amr".into(), json!(["pwd"]));
-        claims.insert("auth_time".into(), token.issued_at.into());
+        if token.authentication == Authentication::Password {
+            claims.insert("amr".into(), json!(["pwd"]));
+        }
+        if token.authentication != Authentication::Exchange {
+            claims.insert("auth_time".into(), token.issued_at.into());
+        }
     }
     if has(&scopes, "profile") {
         claims.insert("username".into(), user.username.clone().into());
@@ -119,7 +123,7 @@ fn roles(
     let mut all: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     let of_user =
         |grant: &&crate::model::Grant| grant.active && grant.user == user && grant.project == project;
-    for grant in state.grants.iter().filter(of_user) {
+    for grant in state.shown_grants().iter().filter(of_user) {
         for role in &grant.roles {
             if wanted.is_empty() || wanted.contains(role.as_str()) {
                 let organization = state.organization(&grant.organization);

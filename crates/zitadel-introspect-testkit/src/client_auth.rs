@@ -9,13 +9,14 @@ use serde_json::Value;
 use crate::{
     answer::Answer,
     form::{Form, unescape},
+    keys::SigningKey,
     model::{Application, ApplicationKind, State},
 };
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// How far ahead an assertion's `iat` may lie, and how old it may be, in seconds.
 const AHEAD: i64 = 1;
-const OLDEST: i64 = 3600;
+pub(crate) const ASSERTION_LIFE: i64 = 3600;
 
 /// The credentials of a request, not yet verified.
 pub(crate) enum Credentials {
@@ -82,25 +83,10 @@ fn prove_secret<'a>(client_id: &str, secret: &str, state: &'a State) -> Result<&
 }
 
 fn prove_assertion<'a>(assertion: &str, state: &'a State, issuer: &str) -> Result<&'a Application, Refused> {
-    let parts: Vec<_> = assertion.split('.').collect();
-    let &[header, claims, signature] = parts.as_slice() else { return Err(Refused::Garbage) };
-    let (header, claims) = (json_part(header)?, json_part(claims)?);
+    let signed = Signed::read(assertion)?;
     let refused = Refused::Unauthorized;
-
-    let text = |part: &Value, name: &str| part[name].as_str().map(str::to_owned);
-    let (Some(client_id), Some(key_id)) = (text(&claims, "iss"), text(&header, "kid")) else {
-        return Err(refused);
-    };
-    let (Some(issued_at), Some(end)) = (claims["iat"].as_i64(), claims["exp"].as_i64()) else {
-        return Err(refused);
-    };
-    let audience_is_issuer = match &claims["aud"] {
-        Value::Array(list) => list.iter().any(|audience| audience == issuer),
-        one => one == issuer,
-    };
-    let now = state.now();
-    let times_are_right = end > now && issued_at <= now + AHEAD && issued_at >= now - OLDEST;
-    if claims["sub"] != client_id || !audience_is_issuer || !times_are_right || header["alg"] != "RS256" {
+    let Some((client_id, key_id)) = signed.subject_and_key() else { return Err(refused) };
+    if !signed.is_timely(state.now(), ASSERTION_LIFE) || !signed.is_for(issuer) {
         return Err(refused);
     }
     let application = state.applications.iter().find(|application| application.client_id == client_id);
@@ -108,13 +94,49 @@ fn prove_assertion<'a>(assertion: &str, state: &'a State, issuer: &str) -> Resul
     else {
         return Err(refused);
     };
-    let message = assertion.rsplit_once('.').map_or("", |(message, _)| message);
-    let signature = URL_SAFE_NO_PAD.decode(signature).unwrap_or_default();
     let key = keys.iter().find(|key| key.id == key_id);
-    if key.is_some_and(|key| key.verifies(message.as_bytes(), &signature)) {
-        Ok(application)
-    } else {
-        Err(refused)
+    if key.is_some_and(|key| signed.is_signed_by(key)) { Ok(application) } else { Err(refused) }
+}
+
+/// An assertion, not verified yet.
+pub(crate) struct Signed<'a> {
+    message: &'a str,
+    signature: Vec<u8>,
+    header: Value,
+    claims: Value,
+}
+
+impl<'a> Signed<'a> {
+    pub(crate) fn read(assertion: &'a str) -> Result<Self, Refused> {
+        let parts: Vec<_> = assertion.split('.').collect();
+        let &[header, claims, signature] = parts.as_slice() else { return Err(Refused::Garbage) };
+        let (header, claims) = (json_part(header)?, json_part(claims)?);
+        let message = assertion.rsplit_once('.').map_or("", |(message, _)| message);
+        Ok(Self { message, signature: URL_SAFE_NO_PAD.decode(signature).unwrap_or_default(), header, claims })
+    }
+
+    /// `iss`, which must be `sub` as well, and the key's id.
+    pub(crate) fn subject_and_key(&self) -> Option<(String, String)> {
+        let subject = self.claims["iss"].as_str().filter(|subject| self.claims["sub"] == *subject)?;
+        Some((subject.to_owned(), self.header["kid"].as_str()?.to_owned()))
+    }
+
+    pub(crate) fn is_timely(&self, now: i64, life: i64) -> bool {
+        let (Some(issued_at), Some(end)) = (self.claims["iat"].as_i64(), self.claims["exp"].as_i64()) else {
+            return false;
+        };
+        end > now && issued_at <= now + AHEAD && issued_at >= now - life
+    }
+
+    pub(crate) fn is_for(&self, issuer: &str) -> bool {
+        match &self.claims["aud"] {
+            Value::Array(list) => list.iter().any(|audience| audience == issuer),
+            one => one == issuer,
+        }
+    }
+
+    pub(crate) fn is_signed_by(&self, key: &SigningKey) -> bool {
+        self.header["alg"] == "RS256" && key.verifies(self.message.as_bytes(), &self.signature)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The answers of each endpoint.
 
+use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -9,6 +10,7 @@ use crate::{
     client_auth::{Credentials, Refused},
     form::Form,
     model::{State, Token, TokenKind},
+    search, token,
 };
 
 /// The endpoints of the issuer, for counting and for faults.
@@ -25,6 +27,10 @@ pub enum Endpoint {
     Userinfo,
     /// `/oauth/v2/revoke`
     Revocation,
+    /// `/oauth/v2/token`
+    Token,
+    /// `/admin/v1/events/_search`
+    EventSearch,
 }
 
 impl Endpoint {
@@ -35,6 +41,8 @@ impl Endpoint {
             "/oauth/v2/introspect" => Some(Self::Introspection),
             "/oidc/v1/userinfo" => Some(Self::Userinfo),
             "/oauth/v2/revoke" => Some(Self::Revocation),
+            "/oauth/v2/token" => Some(Self::Token),
+            "/admin/v1/events/_search" => Some(Self::EventSearch),
             _ => None,
         }
     }
@@ -47,6 +55,7 @@ pub(crate) struct Question {
     pub(crate) issuer: String,
     pub(crate) authorization: Option<String>,
     pub(crate) form: Option<Form>,
+    pub(crate) body: Bytes,
 }
 
 impl Question {
@@ -63,6 +72,11 @@ pub(crate) fn answer(state: &mut State, question: &Question) -> Answer {
         (Endpoint::Introspection, &Method::GET | &Method::POST) => introspect(state, question),
         (Endpoint::Userinfo, &Method::GET | &Method::POST) => userinfo(state, question),
         (Endpoint::Revocation, &Method::POST) => revoke(state, question),
+        (Endpoint::Token, &Method::POST) => token::answer(state, question.form.as_ref(), &question.issuer),
+        (Endpoint::EventSearch, &Method::POST) => {
+            search::answer(state, question.authorization.as_deref(), &question.body)
+        }
+        (Endpoint::EventSearch, _) => search::method_not_allowed(),
         _ => Answer::plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", ""),
     }
 }

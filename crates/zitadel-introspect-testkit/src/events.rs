@@ -1,6 +1,6 @@
 //! Events, as ZITADEL sends them to an Actions v2 target: kept in order, and posted where a target is set.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::hmac;
 use bytes::Bytes;
@@ -41,6 +41,12 @@ pub struct Event {
     /// What changed, by event type.
     #[serde(rename = "event_payload", skip_serializing_if = "Option::is_none")]
     pub payload: Option<Value>,
+    /// Microseconds since 1970. The events of one change share one time.
+    #[serde(skip)]
+    pub(crate) created: i64,
+    /// When the event search begins to show the event; `None` for never.
+    #[serde(skip)]
+    pub(crate) visible_from: Option<Instant>,
 }
 
 /// What an event is about.

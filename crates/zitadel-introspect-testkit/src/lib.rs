@@ -4,7 +4,8 @@
 //
 // floor: answer body connection events form head keys secret_file
 // floor: model
-// floor: claims client_auth
+// floor: claims client_auth search
+// floor: token
 // floor: endpoints
 // floor: faults request
 // floor: shared
@@ -28,9 +29,11 @@ mod head;
 mod keys;
 mod model;
 mod request;
+mod search;
 mod secret_file;
 mod server;
 mod shared;
+mod token;
 
 pub use endpoints::Endpoint;
 pub use events::Event;
@@ -38,7 +41,7 @@ pub use faults::{Fault, Held};
 pub use handles::issuer::{Issuer, IssuerBuilder};
 pub use handles::project::{Api, ApiKey, Organization, Project, WebApp};
 pub use handles::token::{AccessTokenRequest, Login, Token};
-pub use handles::user::{RoleGrant, User};
+pub use handles::user::{RoleGrant, User, UserKey};
 pub use keys::Algorithm;
 pub use model::Profile;
 pub use request::Request;

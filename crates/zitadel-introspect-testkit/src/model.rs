@@ -1,8 +1,8 @@
 //! The state of the instance: what ZITADEL would keep in its database.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::Value;
@@ -33,6 +33,22 @@ pub(crate) struct State {
     pub(crate) keys_cache_control: String,
     pub(crate) events: Vec<Event>,
     pub(crate) sequences: BTreeMap<Id, u64>,
+    /// The time of the change under way, in microseconds: all its events share it.
+    pub(crate) push: Option<i64>,
+    /// The roles in the instance, by user.
+    pub(crate) instance_roles: BTreeMap<Id, String>,
+    pub(crate) user_keys: Vec<UserKey>,
+    /// When the event search shows an event; `None` for never.
+    pub(crate) event_delay: Option<Duration>,
+    pub(crate) grant_lag: Duration,
+    /// The grants as introspection shows them until an instant, the oldest first.
+    pub(crate) grants_before: VecDeque<(Instant, Vec<Grant>)>,
+}
+
+/// A key of a service user.
+pub(crate) struct UserKey {
+    pub(crate) user: Id,
+    pub(crate) key: SigningKey,
 }
 
 pub(crate) struct Organization {
@@ -107,6 +123,7 @@ pub(crate) enum UserState {
     Locked,
 }
 
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Grant {
     pub(crate) id: Id,
     pub(crate) user: Id,
@@ -130,7 +147,18 @@ pub(crate) struct Token {
     pub(crate) expires_at: Option<i64>,
     pub(crate) session: Option<Id>,
     pub(crate) actor: Option<Value>,
+    pub(crate) authentication: Authentication,
     pub(crate) dead: bool,
+}
+
+/// How the user of a token has authenticated: it decides `amr` and `auth_time`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Authentication {
+    Password,
+    /// By an assertion that a key has signed.
+    Assertion,
+    /// Another user acts for this one.
+    Exchange,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -163,9 +191,9 @@ impl State {
         let sequence = self.sequences.entry(aggregate.id.clone()).or_default();
         *sequence += 1;
         let sequence = *sequence;
-        let ahead = Duration::from_secs(self.clock_ahead.unsigned_abs());
-        let machine = SystemTime::now();
-        let now = if self.clock_ahead < 0 { machine - ahead } else { machine + ahead };
+        let created = self.time_of_push();
+        let time = UNIX_EPOCH + Duration::from_micros(created.unsigned_abs());
+        let visible_from = self.event_delay.map(|delay| Instant::now() + delay);
         self.events.push(Event {
             aggregate_id: aggregate.id,
             aggregate_type: aggregate.kind,
@@ -174,10 +202,37 @@ impl State {
             version: if aggregate.kind == "user" { "v2" } else { "v1" },
             sequence,
             event_type,
-            created_at: humantime::format_rfc3339_micros(now).to_string(),
+            created_at: humantime::format_rfc3339_micros(time).to_string(),
             user_id,
             payload,
+            created,
+            visible_from,
         });
+    }
+
+    /// Two changes never share a time, and no time is before an earlier one.
+    fn time_of_push(&mut self) -> i64 {
+        if let Some(time) = self.push {
+            return time;
+        }
+        let machine = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+        let now = i64::try_from(machine).unwrap_or(i64::MAX).saturating_add(self.clock_ahead * 1_000_000);
+        let last = self.events.last().map_or(0, |event| event.created);
+        *self.push.insert(now.max(last + 1))
+    }
+
+    pub(crate) fn give_instance_role(&mut self, user: &str, role: &str) {
+        self.instance_roles.insert(user.to_owned(), role.to_owned());
+        let payload = serde_json::json!({"userId": user, "roles": [role]});
+        let aggregate =
+            Aggregate { id: self.instance.clone(), kind: "instance", owner: self.instance.clone() };
+        self.emit(aggregate, "instance.member.added", Some(payload));
+    }
+
+    /// The grants as introspection sees them: behind by the lag.
+    pub(crate) fn shown_grants(&self) -> &[Grant] {
+        let now = Instant::now();
+        self.grants_before.iter().find(|(until, _)| *until > now).map_or(&self.grants, |(_, grants)| grants)
     }
 }
 
@@ -201,10 +256,18 @@ impl State {
             keys_cache_control: "max-age=300, must-revalidate".to_owned(),
             events: Vec::new(),
             sequences: BTreeMap::new(),
+            push: None,
+            instance_roles: BTreeMap::new(),
+            user_keys: Vec::new(),
+            event_delay: Some(Duration::ZERO),
+            grant_lag: Duration::ZERO,
+            grants_before: VecDeque::new(),
         };
         state.instance = state.new_id();
         state.administrator = state.new_id();
         state.add_organization("ZITADEL");
+        // As in every instance: its first event of this kind.
+        state.give_instance_role(&state.administrator.clone(), "IAM_OWNER");
         state
     }
 

@@ -216,13 +216,14 @@ async fn read(request: Request<Incoming>, shared: &Shared) -> Result<Question, A
     shared.keep(Kept::new(endpoint, &head, &body));
     let is_form = header_text(&head.headers, "content-type")
         .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
-    let body = std::str::from_utf8(&body).ok().filter(|_| is_form);
+    let form = std::str::from_utf8(&body).ok().filter(|_| is_form);
     Ok(Question {
         method: head.method,
         endpoint,
         issuer,
         authorization: header_text(&head.headers, "authorization").map(str::to_owned),
-        form: Form::read(body, head.uri.query()),
+        form: Form::read(form, head.uri.query()),
+        body: body.clone(),
     })
 }
 

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use http::HeaderMap;
@@ -52,7 +53,13 @@ impl Shared {
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = lock(&self.state);
         let before = state.events.len();
+        state.push = None;
+        let lag = state.grant_lag;
+        let grants = (!lag.is_zero()).then(|| state.grants.clone());
         let result = change(&mut state);
+        if let Some(grants) = grants.filter(|grants| *grants != state.grants) {
+            state.grants_before.push_back((Instant::now() + lag, grants));
+        }
         if let Some(target) = &*lock(&self.target) {
             for event in &state.events[before..] {
                 let _ = self.deliveries.send((target.clone(), event.clone(), state.clock_ahead));

@@ -301,6 +301,29 @@ impl Issuer {
         self.shared.change(|state| state.events.clone())
     }
 
+    /// Shows further events in the event search only after this time, out of order with those that are shown at once:
+    /// ZITADEL's stragglers. [`Duration::ZERO`] ends the delay.
+    pub fn delay_events(&self, delay: Duration) {
+        self.shared.change(|state| state.event_delay = Some(delay));
+    }
+
+    /// Never shows further events in the event search, until [`delay_events`](Self::delay_events).
+    pub fn lose_events(&self) {
+        self.shared.change(|state| state.event_delay = None);
+    }
+
+    /// Shows changes of grants at introspection only after this time, as a projection that lags behind.
+    pub fn set_grant_lag(&self, lag: Duration) {
+        self.shared.change(|state| state.grant_lag = lag);
+    }
+
+    /// Removes all events that are older: another history, as after a restore. Only the first one of the instance stays.
+    pub fn forget_events(&self) {
+        self.shared.change(|state| {
+            state.events.truncate(1);
+        });
+    }
+
     /// Posts each further event to `url`, signed; returns the key for checking the signatures.
     ///
     /// # Panics

@@ -126,10 +126,8 @@ impl Project {
     pub fn remove_role(&self, key: &str) {
         self.shared.change(|state| {
             state.project(&self.id).roles.retain(|role| role != key);
-            for grant in state.grants.iter_mut().filter(|grant| grant.project == self.id) {
-                grant.roles.retain(|role| role != key);
-            }
             self.emit(state, "project.role.removed", json!({"key": key}));
+            state.take_roles(|grant| grant.project == self.id, |role| role != key);
         });
     }
 
@@ -137,7 +135,9 @@ impl Project {
     pub fn grant_to(&self, organization: &Organization) {
         self.shared.change(|state| {
             state.project(&self.id).granted_to.insert(organization.id.clone());
-            self.emit(state, "project.grant.added", json!({"grantedOrgId": organization.id}));
+            let payload = json!({"grantId": format!("{}-{}", self.id, organization.id),
+                "grantedOrgId": organization.id});
+            self.emit(state, "project.grant.added", payload);
         });
     }
 
@@ -150,6 +150,41 @@ impl Project {
     /// Whether tokens of the project's applications assert roles without being asked ("role assertion").
     pub fn set_role_assertion(&self, asserts: bool) {
         self.shared.change(|state| state.project(&self.id).asserts_roles = asserts);
+    }
+
+    /// Shows the organization fewer roles of the shared project; its users lose the others. ZITADEL's event names no user.
+    pub fn narrow_grant_to(&self, organization: &Organization, roles: &[&str]) {
+        self.shared.change(|state| {
+            let payload = json!({"grantId": format!("{}-{}", self.id, organization.id), "roleKeys": roles});
+            self.emit(state, "project.grant.changed", payload);
+            let is_concerned =
+                |grant: &&mut model::Grant| grant.project == self.id && grant.organization == organization.id;
+            for grant in state.grants.iter_mut().filter(is_concerned) {
+                grant.roles.retain(|role| roles.contains(&role.as_str()));
+            }
+        });
+    }
+
+    /// Shares the project no longer: grants in that organization are removed.
+    pub fn remove_grant_to(&self, organization: &Organization) {
+        self.shared.change(|state| {
+            state.project(&self.id).granted_to.remove(&organization.id);
+            let payload = json!({"grantId": format!("{}-{}", self.id, organization.id)});
+            self.emit(state, "project.grant.removed", payload);
+            state.remove_grants(|grant| grant.project == self.id && grant.organization == organization.id);
+        });
+    }
+
+    /// Removes the project, its applications and all grants on it.
+    pub fn remove(self) {
+        self.shared.change(|state| {
+            state.emit_for_project(&self.id, "project.removed", None);
+            state.remove_grants(|grant| grant.project == self.id);
+            state.project(&self.id).active = false;
+            for application in state.applications.iter_mut().filter(|own| own.project == self.id) {
+                application.active = false;
+            }
+        });
     }
 
     /// Deactivates the project: its APIs are refused from now on.
@@ -198,6 +233,11 @@ impl Project {
                 active: true,
             });
             self.emit(state, "project.application.added", json!({"appId": id, "name": name}));
+            let is_api = !matches!(state.application(&id).kind, ApplicationKind::Web { .. });
+            if is_api {
+                let payload = json!({"appId": id, "clientId": state.application(&id).client_id});
+                self.emit(state, "project.application.config.api.added", payload);
+            }
             id
         })
     }
@@ -290,6 +330,11 @@ impl Api {
     /// Deactivates the application: it is refused from now on.
     pub fn deactivate(&self) {
         self.set_active(false, "project.application.deactivated");
+    }
+
+    /// Removes the application: it is refused from now on.
+    pub fn remove(self) {
+        self.set_active(false, "project.application.removed");
     }
 
     /// Reactivates the application.

@@ -9,7 +9,7 @@ use crate::{
     events::Aggregate,
     handles::project::Project,
     keys::{at_hash, random_text},
-    model::{self, ApplicationKind, Id, State, TokenKind, UserState},
+    model::{self, ApplicationKind, Authentication, Id, State, TokenKind, UserState},
     shared::Shared,
 };
 
@@ -102,6 +102,18 @@ impl fmt::Debug for Token {
 }
 
 impl Login {
+    /// Uses the refresh token: gives a new access token and ends the one before.
+    ///
+    /// # Panics
+    ///
+    /// If the scope `offline_access` was not requested, or the login has ended.
+    pub fn refresh(&mut self) -> &Token {
+        assert!(self.refresh_token.is_some(), "the scope `offline_access` gives a refresh token");
+        let token = self.shared.change(|state| state.refresh(&self.access_token.text));
+        self.access_token = Token { shared: Arc::clone(&self.shared), text: token.text, id: token.id };
+        &self.access_token
+    }
+
     /// Ends the session: all its tokens become inactive.
     pub fn end_session(&self) {
         self.shared.change(|state| state.end_session(&self.session));
@@ -150,7 +162,8 @@ impl AccessTokenRequest {
     /// The `act` claim, as after a token exchange (RFC 8693 section 4.1).
     #[must_use]
     pub fn actor(mut self, subject: &str) -> Self {
-        self.actor = Some(json!({"sub": subject}));
+        let issuer = self.shared.change(|state| state.issuer.clone());
+        self.actor = Some(json!({"iss": issuer, "sub": subject}));
         self
     }
 
@@ -166,8 +179,17 @@ impl AccessTokenRequest {
             let audience = audience_projects(&self.scopes);
             let mut token =
                 state.new_access_token(&self.user, client_id, self.scopes, audience, self.lifetime);
+            if self.actor.is_some() {
+                token.authentication = Authentication::Exchange;
+            }
             token.actor = self.actor;
-            state.keep_access_token(token, self.jwt)
+            let token = state.keep_access_token(token, self.jwt);
+            state.emit_oidc_session(&token);
+            state.emit_access_token(
+                &token,
+                if token.actor.is_some() { "exchange" } else { "client_credentials" },
+            );
+            token
         });
         Token { shared: self.shared, text: token.text, id: token.id }
     }
@@ -188,6 +210,7 @@ pub(crate) fn new_pat(shared: &Arc<Shared>, user: &str, expires_at: Option<i64>)
             expires_at,
             session: None,
             actor: None,
+            authentication: Authentication::Password,
             dead: false,
         };
         let payload = json!({"tokenId": token.id});
@@ -213,6 +236,9 @@ pub(crate) fn log_in(shared: &Arc<Shared>, user: &str, client_id: &str, scopes: 
         let mut access = state.new_access_token(user, client_id.to_owned(), scopes, audience, TWELVE_HOURS);
         access.session = Some(session.clone());
         let access = state.keep_access_token(access, jwt);
+        state.emit_session(&session, user);
+        state.emit_oidc_session(&access);
+        state.emit_access_token(&access, "auth_request");
         let refresh = wants_refresh.then(|| state.keep_sibling(&access, TokenKind::Refresh, random_text(53)));
         let claims = claims::id_token(state, &access, "n-1", &at_hash(&access.text), &session);
         let text = state.signing_key().sign(&claims);
@@ -232,10 +258,10 @@ pub(crate) fn log_in(shared: &Arc<Shared>, user: &str, client_id: &str, scopes: 
 impl State {
     /// Revokes one token, or with a refresh token all tokens of its OIDC session.
     pub(crate) fn revoke(&mut self, token: &model::Token) {
-        let oidc_session = token.id.split("-at_").next().unwrap_or_default().to_owned();
+        let oidc_session = session_of(&token.id);
         let all = token.kind == TokenKind::Refresh;
         for other in &mut self.tokens {
-            if other.text == token.text || (all && other.id == token.id) {
+            if other.text == token.text || (all && session_of(&other.id) == oidc_session) {
                 other.dead = true;
             }
         }
@@ -256,6 +282,69 @@ impl State {
             }
             TokenKind::Id => {}
         }
+    }
+
+    fn refresh(&mut self, access: &str) -> model::Token {
+        let before = self.tokens.iter_mut().find(|token| token.text == access && !token.dead);
+        let before = before.expect("a token that has not ended");
+        before.dead = true;
+        let (before, id) = (before.clone(), self.new_id());
+        let session = session_of(&before.id);
+        let (now, jwt) = (self.now(), before.text.contains('.'));
+        let token = model::Token {
+            id: format!("{session}-at_{id}"),
+            issued_at: now,
+            expires_at: Some(now.saturating_add(TWELVE_HOURS)),
+            dead: false,
+            ..before
+        };
+        // The refresh token stays with the session.
+        for other in self.tokens.iter_mut().filter(|other| other.kind == TokenKind::Refresh) {
+            if session_of(&other.id) == session {
+                other.id.clone_from(&token.id);
+            }
+        }
+        let token = self.keep_access_token(token, jwt);
+        self.emit_access_token(&token, "refresh");
+        let owner = self.user(&token.user).organization.clone();
+        let aggregate = Aggregate { id: session, kind: "oidc_session", owner };
+        self.emit_by(
+            None,
+            aggregate,
+            "oidc_session.refresh_token.renewed",
+            Some(json!({"id": format!("rt_{id}")})),
+        );
+        token
+    }
+
+    /// A new access token of an OIDC session.
+    fn emit_access_token(&mut self, token: &model::Token, reason: &str) {
+        let owner = self.user(&token.user).organization.clone();
+        let aggregate = Aggregate { id: session_of(&token.id), kind: "oidc_session", owner };
+        let id = token.id.split_once("-at_").map(|(_, id)| format!("at_{id}")).unwrap_or_default();
+        let lifetime = token.expires_at.unwrap_or_default().saturating_sub(token.issued_at);
+        let payload = json!({"id": id, "scope": token.scopes, "reason": reason,
+            "lifetime": lifetime.saturating_mul(1_000_000_000)});
+        self.emit_by(None, aggregate, "oidc_session.access_token.added", Some(payload));
+    }
+
+    /// A new OIDC session, by a login or without one.
+    fn emit_oidc_session(&mut self, token: &model::Token) {
+        let user = self.user(&token.user).organization.clone();
+        let session = token.session.clone().unwrap_or_default();
+        let payload = json!({"userID": token.user, "userResourceOwner": user, "sessionID": session,
+            "clientID": token.client_id, "audience": token.audience, "scope": token.scopes});
+        let aggregate = Aggregate { id: session_of(&token.id), kind: "oidc_session", owner: user };
+        self.emit_by(None, aggregate, "oidc_session.added", Some(payload));
+    }
+
+    fn emit_session(&mut self, session: &str, user: &str) {
+        let owner = self.instance.clone();
+        let aggregate = || Aggregate { id: session.to_owned(), kind: "session", owner: owner.clone() };
+        let organization = self.user(user).organization.clone();
+        self.emit(aggregate(), "session.added", Some(json!({})));
+        let payload = json!({"userID": user, "userResourceOwner": organization});
+        self.emit(aggregate(), "session.user.checked", Some(payload));
     }
 
     fn end_session(&mut self, session: &str) {
@@ -292,6 +381,7 @@ impl State {
             expires_at: Some(now.saturating_add(lifetime)),
             session: None,
             actor: None,
+            authentication: Authentication::Password,
             dead: false,
         }
     }
@@ -329,6 +419,11 @@ impl State {
         }
         audience
     }
+}
+
+/// The OIDC session of an access token.
+fn session_of(token_id: &str) -> Id {
+    token_id.split("-at_").next().unwrap_or_default().to_owned()
 }
 
 fn active_user<'a>(state: &'a mut State, id: &str) -> &'a model::User {

@@ -1,6 +1,6 @@
 //! Users and their role grants.
 
-use std::sync::Arc;
+use std::{io, path::Path, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -12,6 +12,7 @@ use crate::{
     handles::token::AccessTokenRequest,
     handles::token::Login,
     handles::token::{self, Token},
+    keys::SigningKey,
     model::{self, Id, Profile, State, UserState},
     shared::Shared,
 };
@@ -67,6 +68,13 @@ pub(crate) fn new_user(
         id
     });
     User { shared: Arc::clone(shared), id }
+}
+
+/// A key of a service user, for the JWT profile grant.
+#[derive(Debug, Clone)]
+pub struct UserKey {
+    key: SigningKey,
+    user: Id,
 }
 
 impl User {
@@ -178,9 +186,45 @@ impl User {
         self.shared.change(|state| {
             let aggregate = user_aggregate(state, &self.id);
             state.end_tokens_of(&self.id);
-            state.grants.retain(|grant| grant.user != self.id);
-            state.users.retain(|user| user.id != self.id);
             state.emit(aggregate, "user.removed", None);
+            state.remove_grants(|grant| grant.user == self.id);
+            state.users.retain(|user| user.id != self.id);
+        });
+    }
+
+    /// Gives the user a role in the instance. With `IAM_OWNER_VIEWER` or `IAM_OWNER` it may read events.
+    pub fn set_instance_role(&self, role: &str) {
+        self.shared.change(|state| state.give_instance_role(&self.id, role));
+    }
+
+    /// Takes the user's role in the instance away.
+    pub fn remove_instance_role(&self) {
+        self.shared.change(|state| {
+            state.instance_roles.remove(&self.id);
+            let owner = state.instance.clone();
+            let aggregate = Aggregate { id: owner.clone(), kind: "instance", owner };
+            state.emit(aggregate, "instance.member.removed", Some(json!({"userId": self.id})));
+        });
+    }
+
+    /// Adds a key for the JWT profile grant of a service user (RFC 7523 section 2.1).
+    #[must_use]
+    pub fn add_key(&self) -> UserKey {
+        self.shared.change(|state| {
+            let key = state.new_rsa_key();
+            let payload = json!({"keyId": key.id});
+            state.user_keys.push(model::UserKey { user: self.id.clone(), key: key.clone() });
+            state.emit_for_user(&self.id, "user.machine.key.added", Some(payload));
+            UserKey { key, user: self.id.clone() }
+        })
+    }
+
+    /// Removes a key: it gets no further token.
+    pub fn remove_key(&self, key: &UserKey) {
+        self.shared.change(|state| {
+            state.user_keys.retain(|own| own.key.id != key.key.id);
+            let payload = json!({"keyId": key.key.id});
+            state.emit_for_user(&self.id, "user.machine.key.removed", Some(payload));
         });
     }
 
@@ -195,6 +239,36 @@ impl User {
     }
 }
 
+impl UserKey {
+    /// The key's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.key.id
+    }
+
+    /// The key.json, as the Console offers it for download.
+    #[must_use]
+    pub fn json(&self) -> String {
+        json!({
+            "type": "serviceaccount",
+            "keyId": self.key.id,
+            "key": self.key.pkcs1_pem(),
+            "expirationDate": "9999-12-31T23:59:59Z",
+            "userId": self.user,
+        })
+        .to_string()
+    }
+
+    /// Writes the key.json to a new file that only this user can read.
+    ///
+    /// # Errors
+    ///
+    /// The system's error, also if the file already exists.
+    pub fn write_file(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        crate::secret_file::create(path.as_ref(), &self.json())
+    }
+}
+
 impl RoleGrant {
     /// The grant's id.
     #[must_use]
@@ -202,15 +276,32 @@ impl RoleGrant {
         self.id.clone()
     }
 
-    /// Replaces the roles of the grant.
+    /// Replaces the roles of the grant, by the call of ZITADEL's v2 API: its event does not name the user.
     pub fn change<R: AsRef<str>>(&self, roles: impl IntoIterator<Item = R>) {
+        self.change_roles(roles, false);
+    }
+
+    /// Replaces the roles of the grant, by the call of ZITADEL's v1 API: its event names the user.
+    pub fn change_v1<R: AsRef<str>>(&self, roles: impl IntoIterator<Item = R>) {
+        self.change_roles(roles, true);
+    }
+
+    fn change_roles<R: AsRef<str>>(&self, roles: impl IntoIterator<Item = R>, is_v1: bool) {
         let roles: Vec<String> = roles.into_iter().map(|role| role.as_ref().to_owned()).collect();
         self.shared.change(|state| {
-            let project = state.grant(&self.id).project.clone();
+            let grant = state.grant(&self.id);
+            let (project, user) = (grant.project.clone(), grant.user.clone());
             check_roles(state, &project, &roles);
-            let payload = json!({"roleKeys": roles});
+            if state.grant(&self.id).roles == roles {
+                return; // no change, no event
+            }
+            let (event, payload) = if is_v1 {
+                ("user.grant.changed", json!({"roleKeys": roles, "userId": user}))
+            } else {
+                ("user.grant.cascade.changed", json!({"roleKeys": roles}))
+            };
             state.grant(&self.id).roles = roles;
-            state.emit_for_grant(&self.id, "user.grant.changed", Some(payload));
+            state.emit_for_grant(&self.id, event, Some(payload));
         });
     }
 
@@ -254,9 +345,39 @@ impl State {
         self.emit(aggregate, event, payload);
     }
 
-    fn emit_for_grant(&mut self, id: &str, event: &'static str, payload: Option<Value>) {
+    pub(crate) fn emit_for_grant(&mut self, id: &str, event: &'static str, payload: Option<Value>) {
         let aggregate = grant_aggregate(self, id);
         self.emit(aggregate, event, payload);
+    }
+
+    /// Removes grants because something else was removed: their events name nobody.
+    pub(crate) fn remove_grants(&mut self, is_gone: impl Fn(&model::Grant) -> bool) {
+        let gone: Vec<_> =
+            self.grants.iter().filter(|grant| is_gone(grant)).map(|grant| grant.id.clone()).collect();
+        for id in &gone {
+            self.emit_for_grant(id, "user.grant.cascade.removed", None);
+        }
+        self.grants.retain(|grant| !gone.contains(&grant.id));
+    }
+
+    /// Takes roles from grants because something else was removed.
+    pub(crate) fn take_roles(
+        &mut self,
+        is_concerned: impl Fn(&model::Grant) -> bool,
+        keeps: impl Fn(&str) -> bool,
+    ) {
+        let mut changed = Vec::new();
+        for grant in self.grants.iter_mut().filter(|grant| is_concerned(grant)) {
+            let before = grant.roles.len();
+            grant.roles.retain(|role| keeps(role));
+            if grant.roles.len() < before {
+                changed.push((grant.id.clone(), grant.roles.clone()));
+            }
+        }
+        for (id, roles) in changed {
+            let payload = if roles.is_empty() { json!({}) } else { json!({"roleKeys": roles}) };
+            self.emit_for_grant(&id, "user.grant.cascade.changed", Some(payload));
+        }
     }
 
     fn end_tokens_of(&mut self, user: &str) {

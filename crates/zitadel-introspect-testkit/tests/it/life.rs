@@ -110,8 +110,11 @@ async fn a_shared_projects_roles_name_the_other_organization() {
 async fn an_actor_is_shown() {
     let world = World::new().await;
     let request = || world.robot.access_token().for_project(&world.project).actor("7");
-    assert_eq!(world.introspect(&request().issue()).await["act"], json!({"sub": "7"}));
-    assert_eq!(decode(&request().jwt().issue()).1["act"], json!({"sub": "7"}));
+    let answer = world.introspect(&request().issue()).await;
+    let act = json!({"iss": world.issuer.url(), "sub": "7"});
+    assert_eq!(answer["act"], act);
+    assert_eq!([&answer["amr"], &answer["auth_time"]], [&json!(null), &json!(null)]);
+    assert_eq!(decode(&request().jwt().issue()).1["act"], act);
 }
 
 #[tokio::test]

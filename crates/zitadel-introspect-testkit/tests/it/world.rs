@@ -6,7 +6,7 @@ use base64::{
 };
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
-use zitadel_introspect_testkit::{Api, Issuer, Profile, Project, User, WebApp};
+use zitadel_introspect_testkit::{Api, Issuer, Profile, Project, RoleGrant, User, WebApp};
 
 pub(crate) struct World {
     pub(crate) issuer: Issuer,
@@ -19,6 +19,7 @@ pub(crate) struct World {
     pub(crate) other_api: Api,
     pub(crate) robot: User,
     pub(crate) admin_robot: User,
+    pub(crate) admin_grant: RoleGrant,
     pub(crate) ada: User,
 }
 
@@ -37,7 +38,7 @@ impl World {
         let jwt_web = project.web_app("jwt web").jwt_access_tokens(true).id_token_profile(true);
         let other_api = other_project.api("other api");
         let (robot, admin_robot) = (issuer.service_user("robot"), issuer.service_user("admin-robot"));
-        admin_robot.grant(&project, ["admin", "viewer"]);
+        let admin_grant = admin_robot.grant(&project, ["admin", "viewer"]);
         admin_robot.grant(&other_project, ["viewer"]);
         admin_robot.set_metadata("team", "Ångström?>");
         admin_robot.set_metadata("empty", " ");
@@ -61,6 +62,7 @@ impl World {
             other_api,
             robot,
             admin_robot,
+            admin_grant,
             ada,
         }
     }

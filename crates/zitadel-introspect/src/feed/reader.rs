@@ -71,6 +71,8 @@ pub(crate) struct Brought {
 pub(crate) struct Reader {
     keyer: Keyer,
     newest: Option<(Micros, Key)>,
+    /// From where on everything is read. What is older was there before the start.
+    from: Option<Micros>,
     /// In the order in which they were read.
     seen: VecDeque<(Micros, Key)>,
     keys: HashSet<Key>,
@@ -95,6 +97,7 @@ impl Reader {
         Self {
             keyer: Keyer::new(),
             newest: None,
+            from: None,
             seen: VecDeque::new(),
             keys: HashSet::new(),
             stepped_over: None,
@@ -106,7 +109,7 @@ impl Reader {
     /// Begins a round. `is_deep`: reads further back, for what became visible very late.
     pub(crate) fn begin(&mut self, is_deep: bool) -> Query {
         let back = if is_deep { DEEP } else { OVERLAP };
-        let since = self.newest.map(|(newest, _)| newest.before(back));
+        let since = self.newest.map(|(newest, _)| newest.before(back)).max(self.from);
         let late_before = self.newest.map(|(newest, _)| newest.before(OVERLAP));
         self.round = Round { since, anchor: self.newest, has_anchor: false, late_before };
         self.query()
@@ -145,7 +148,8 @@ impl Reader {
         }
         brought.has_forgotten |= self.forget();
         if is_start {
-            // The newest event is known now: read from it on.
+            // The newest event is known now: read from shortly before it on.
+            self.from = Some(last.before(OVERLAP));
             return Ok(Step::More(self.begin(false)));
         }
         if !is_full {

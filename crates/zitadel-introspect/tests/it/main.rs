@@ -10,6 +10,7 @@ mod connection;
 mod discovery;
 mod edges;
 mod faults;
+mod feed;
 mod flight;
 mod fork;
 mod jwt;
