@@ -114,7 +114,7 @@ fn recipe(issuer: Issuer, script: Script) -> Recipe {
     const LARGEST: usize = 1024 * 1024;
     let lifetimes = Lifetimes {
         ttl: Duration::from_secs(60),
-        longest_hold: Duration::from_hours(1),
+        longest_hold: Duration::from_secs(3600),
         refresh_ahead: None,
         stale_for: Duration::ZERO,
         confirm_within: None,

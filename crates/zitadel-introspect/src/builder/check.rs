@@ -13,7 +13,7 @@ const TIMEOUT_CEILING: Duration = Duration::from_secs(10);
 const CACHE_TTL_CEILING: Duration = Duration::from_secs(3600);
 const NEGATIVE_TTL_CEILING: Duration = Duration::from_secs(10);
 const STALE_CEILING: Duration = Duration::from_secs(3600);
-const HOLD_CEILING: Duration = Duration::from_hours(24);
+const HOLD_CEILING: Duration = Duration::from_secs(24 * 3600);
 const MAX_ANSWER_BYTES_CEILING: usize = 64 * 1024 * 1024;
 const LEAST_ANSWER_BYTES: usize = 1024;
 

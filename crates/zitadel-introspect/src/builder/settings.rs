@@ -19,7 +19,7 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const CACHE_TTL: Duration = Duration::from_secs(60);
 /// With an event feed.
-pub(super) const LONGEST_HOLD: Duration = Duration::from_hours(1);
+pub(super) const LONGEST_HOLD: Duration = Duration::from_secs(3600);
 const CACHE_CAPACITY: usize = 50_000;
 /// Twice the usual size of a verdict.
 const BYTES_PER_VERDICT: usize = 4 * 1024;

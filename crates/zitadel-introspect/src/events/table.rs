@@ -186,7 +186,7 @@ const HARMLESS: [&str; 60] = [
 
 /// What an event does to the verdicts of an API of this project; `None`: the project is not known.
 pub(crate) fn effect(event: &Event, ours: Option<&ProjectId>) -> Effect {
-    let is_ours = ours.is_none_or(|ours| *ours == *event.id);
+    let is_ours = event.id.is_empty() || ours.is_none_or(|ours| *ours == *event.id);
     let all = || ends(Evict::All);
     match event.kind.as_str() {
         "user.pat.removed" | "user.token.removed" => match &event.payload.token {
@@ -203,22 +203,21 @@ pub(crate) fn effect(event: &Event, ours: Option<&ProjectId>) -> Effect {
         "oidc_session.access_token.added" => refreshed(event),
         "session.terminated" if event.id.is_empty() => ends(Evict::OidcSessions),
         "session.terminated" => needs(Whose::Session(event.id.clone()), Evict::OidcSessions),
-        "user.grant.added" | "user.grant.changed" | "user.grant.removed" => grant(event, ours),
-        "user.grant.deactivated"
-        | "user.grant.cascade.changed"
-        | "user.grant.cascade.removed"
-        | "user.grant.reactivated" => grant(event, ours),
+        kind if kind.starts_with("user.grant.") => grant(event, ours),
         "project.role.removed" => role_removed(event, ours),
         "project.grant.changed"
         | "project.grant.cascade.changed"
         | "project.grant.removed"
         | "project.grant.deactivated" => any_role(event, ours).echoed(),
-        "project.deactivated" | "project.removed" if is_ours || event.id.is_empty() => all(),
-        "project.deactivated" | "project.removed" => Effect::default(),
-        "project.application.deactivated" | "project.application.removed" if is_ours => all(),
-        "project.application.deactivated" | "project.application.removed" => ends(Evict::FirstLogin),
-        "project.application.oidc.key.removed" if is_ours => all(),
-        "project.application.oidc.key.removed" => Effect::default(),
+        "project.deactivated" | "project.removed" | "project.application.oidc.key.removed" if is_ours => {
+            all()
+        }
+        "project.deactivated" | "project.removed" | "project.application.oidc.key.removed" => {
+            Effect::default()
+        }
+        "project.application.deactivated" | "project.application.removed" => {
+            ends(if is_ours { Evict::All } else { Evict::FirstLogin })
+        }
         // Whether it is our project's organization is not known.
         "org.deactivated" | "instance.domain.removed" | "instance.removed" => all(),
         "org.removed" if event.id.is_empty() => all(),

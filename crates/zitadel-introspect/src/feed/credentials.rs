@@ -28,7 +28,7 @@ const SCOPE: &str = "openid urn:zitadel:iam:org:project:id:zitadel:aud";
 /// ZITADEL refuses an `iat` that is ahead of its clock.
 const BACKDATED: u64 = 10;
 /// What a token's life is taken for if the answer does not say it.
-const LEAST_LIFE: Duration = Duration::from_mins(5);
+const LEAST_LIFE: Duration = Duration::from_secs(300);
 
 /// Where the token comes from.
 #[derive(Clone)]

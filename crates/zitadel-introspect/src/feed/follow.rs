@@ -31,7 +31,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A history is another one when the newest event is missing for so long.
 const OTHER_HISTORY_AFTER: Duration = Duration::from_secs(5);
 /// A failure is logged at once, and then so often.
-const TOLD_EVERY: Duration = Duration::from_mins(1);
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// The wall clock may run ahead of the monotonic one by so much between two polls; more is a machine that slept.
 const MOST_CLOCK_JUMP: Duration = Duration::from_secs(5);
 /// When evictions are repeated, since what ZITADEL answers may lag behind its events.
@@ -398,10 +398,8 @@ fn counter(
     label: Option<(&'static str, &'static str)>,
 ) -> metrics::Counter {
     let (issuer, client_id) = (engine.labels.issuer.clone(), engine.labels.client_id.clone());
-    match label {
-        Some((key, value)) => {
-            metrics::counter!(name, "issuer" => issuer, "client_id" => client_id, key => value)
-        }
-        None => metrics::counter!(name, "issuer" => issuer, "client_id" => client_id),
-    }
+    let Some((key, value)) = label else {
+        return metrics::counter!(name, "issuer" => issuer, "client_id" => client_id);
+    };
+    metrics::counter!(name, "issuer" => issuer, "client_id" => client_id, key => value)
 }

