@@ -7,7 +7,7 @@ use std::{
     ops::RangeInclusive,
     path::Path,
     process::ExitCode,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use zitadel_introspect::{Caller, IssuerError, Reason, Requirement, Verifier};
@@ -20,6 +20,8 @@ use crate::{
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(4);
 /// The token is inactive, or its state is unknown; all other checks passed.
 const NOT_ACTIVE: u8 = 1;
+/// The time for the first poll of the event feed.
+const FEED_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was found out so far.
 #[derive(Debug, Default)]
@@ -58,6 +60,7 @@ pub(crate) async fn run(settings: &Settings, token_file: Option<&Path>) -> ExitC
     let ours = credentials(settings, &mut report);
     if let Some((verifier, client_id)) = &ours {
         ask_issuer(verifier, client_id, &mut report).await;
+        read_events(verifier, &mut report).await;
     } else {
         report.skipped("issuer", "needs a domain and a key");
     }
@@ -165,6 +168,27 @@ async fn ask_issuer(verifier: &Verifier, client_id: &str, report: &mut Report) {
             report.failed("domain", format_args!("--domain: {}", verifier::explain(&error)));
             report.skipped("key", "needs an issuer that answers as one");
         }
+    }
+}
+
+/// Whether the event feed can be read, and how far away its newest event is.
+async fn read_events(verifier: &Verifier, report: &mut Report) {
+    let Some(mut status) = verifier.event_feed() else { return };
+    let began = Instant::now();
+    while status.age.is_none() && status.failure.is_none() && began.elapsed() < FEED_PATIENCE {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        status = verifier.event_feed().unwrap_or(status);
+    }
+    match (status.failure, status.newest_event) {
+        (Some(failure), _) => {
+            report.failed("events", verifier::in_our_words(&failure.to_string()));
+        }
+        (None, Some(newest)) => {
+            let ago = SystemTime::now().duration_since(newest).unwrap_or_default();
+            let ago = humantime::format_duration(Duration::from_secs(ago.as_secs()));
+            ok("events", format_args!("can be read; the newest one is {ago} old"));
+        }
+        (None, None) => report.failed("events", "there was no answer in time"),
     }
 }
 

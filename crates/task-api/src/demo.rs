@@ -3,15 +3,20 @@
 use std::io::{self, Write};
 
 use tempfile::TempDir;
-use zitadel_introspect::{ClientAuth, Verifier};
-use zitadel_introspect_testkit::{Api, Issuer, Token};
+use zitadel_introspect::{ClientAuth, EventFeed, Verifier};
+use zitadel_introspect_testkit::{Api, Issuer, Profile, Project, Token, WebApp};
 
 use crate::{exit::StartError, methods::SERVICE, settings::Settings, verifier};
+
+/// The token with which the demo reads events.
+const EVENTS_TOKEN: &str = "events-token";
 
 #[derive(Debug)]
 pub(crate) struct Demo {
     issuer: Issuer,
+    project: Project,
     api: Api,
+    web: WebApp,
     viewer: Token,
     admin: Token,
     folder: TempDir,
@@ -23,18 +28,24 @@ impl Demo {
         let project = issuer.project("tasks");
         project.add_roles(["admin", "viewer"]);
         let api = project.api("task-api");
-        let with_role = |name: &str, role: &str| {
-            let user = issuer.service_user(name);
-            user.grant(&project, [role]);
-            user.pat()
-        };
-        let (viewer, admin) = (with_role("viewer", "viewer"), with_role("admin", "admin"));
+        let web = project.web_app("web");
+        let viewer = issuer.person("viewer", Profile::default());
+        let _ = viewer.grant(&project, ["viewer"]);
+        let scopes =
+            format!("openid profile {} urn:zitadel:iam:org:projects:roles", project.audience_scope());
+        let viewer = viewer.log_in(&web, &scopes).access_token;
+        let admin = issuer.service_user("admin");
+        let _ = admin.grant(&project, ["admin"]);
+        let admin = admin.pat();
         tracing::warn!(
             issuer = issuer.url(),
             "DEMO: the embedded issuer is for trying out, never for production"
         );
         let folder = TempDir::with_prefix("task-api-demo-")?;
-        Ok(Self { issuer, api, viewer, admin, folder })
+        let reader = issuer.service_user("event-reader");
+        reader.set_instance_role("IAM_OWNER_VIEWER");
+        reader.pat().write_file(folder.path().join(EVENTS_TOKEN))?;
+        Ok(Self { issuer, project, api, web, viewer, admin, folder })
     }
 
     /// A database that is deleted when the demo ends.
@@ -45,12 +56,15 @@ impl Demo {
     pub(crate) fn verifier(&self, settings: &Settings) -> Result<Verifier, StartError> {
         let issuer = zitadel_introspect::Issuer::parse(&self.issuer.url())?;
         let auth = ClientAuth::key_json(&self.api.key_json())?;
-        Ok(verifier::verifier(settings, issuer, auth)?)
+        let feed = EventFeed::token_file(self.folder.path().join(EVENTS_TOKEN))?;
+        let builder = Verifier::builder(issuer, auth).project(self.project.id()).event_feed(feed);
+        verifier::build(settings, builder).map_err(Into::into)
     }
 
     /// The guide's commands, ready to be pasted.
     pub(crate) fn print_guide(&self, api: &str, grpc: Option<&str>) {
         let (viewer, admin) = (&*self.viewer, &*self.admin);
+        let (issuer, client) = (self.issuer.url(), self.web.client_id());
         let guide = format!(
             r#"
 Try this in another terminal.
@@ -70,6 +84,11 @@ curl -i -H "Authorization: Bearer $VIEWER" {api}/api/add-task
 export ADMIN={admin}
 curl -i -H "Authorization: Bearer $ADMIN" {api}/api/add-task --data "task=My new task"
 curl -i -H "Authorization: Bearer $ADMIN" {api}/api/tasks
+
+# the viewer's token is revoked at ZITADEL: a moment later it is refused here, though its verdict was held: 200, 401
+curl -i {issuer}/oauth/v2/revoke --data client_id={client} --data token=$VIEWER
+sleep 1
+curl -i -H "Authorization: Bearer $VIEWER" {api}/api/tasks
 
 "#
         );

@@ -18,11 +18,24 @@ const DATABASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What is ready and what is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the answer")]
 pub(crate) struct Ready {
     /// Whether nothing is missing.
     pub(crate) ready: bool,
     /// What is missing.
     pub(crate) missing: Vec<Missing>,
+    /// Whether ZITADEL's events are read; absent without an event feed. An instance is ready either way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) event_feed: Option<Feed>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Feed {
+    /// A revoked token is refused within a second.
+    Current,
+    /// A revoked token works for as long as without an event feed.
+    Interrupted,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -67,7 +80,9 @@ impl Readiness {
         let (database, issuer) = tokio::join!(self.database(), self.issuer(answers_before));
         let breaker = self.verifier.stats().breaker_open.then_some(Missing::Breaker);
         let missing: Vec<_> = [database, issuer, breaker].into_iter().flatten().collect();
-        let ready = Ready { ready: missing.is_empty(), missing };
+        let feed = self.verifier.event_feed();
+        let event_feed = feed.map(|feed| if feed.is_current { Feed::Current } else { Feed::Interrupted });
+        let ready = Ready { ready: missing.is_empty(), missing, event_feed };
         *last = Some(Last { at: Instant::now(), answers: self.answers(), ready: ready.clone() });
         ready
     }

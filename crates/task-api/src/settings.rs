@@ -141,6 +141,32 @@ settings! {
     #[arg(help_heading = "Verdicts")]
     confirm_local_verdicts_within: Time,
 
+    /// A file with the personal access token of a service user that may read ZITADEL's events (`events.read`): a revoked
+    /// token is then refused within a second, and a live one is asked about once an hour [default: none]
+    #[arg(long, value_name = "FILE", env = "TASK_API_EVENT_FEED_TOKEN_FILE", hide_env_values = true, global = true)]
+    #[arg(help_heading = "Event feed")]
+    event_feed_token_file: PathBuf,
+
+    /// The key.json of such a service user, in place of a token [default: none]
+    #[arg(long, value_name = "FILE", env = "TASK_API_EVENT_FEED_KEY", hide_env_values = true, global = true)]
+    #[arg(help_heading = "Event feed")]
+    event_feed_key: PathBuf,
+
+    /// How often events are read, from 100ms to 10s [default: 500ms]
+    #[arg(long, value_name = "TIME", env = "TASK_API_EVENT_FEED_INTERVAL", global = true)]
+    #[arg(help_heading = "Event feed")]
+    event_feed_interval: Time,
+
+    /// How long a good verdict is held while events are read, at most 24h [default: 1h]
+    #[arg(long, value_name = "TIME", env = "TASK_API_LONGEST_HOLD", global = true)]
+    #[arg(help_heading = "Event feed")]
+    longest_hold: Time,
+
+    /// The id of the project of this API: roles count by its own claim, and events of other projects end nothing
+    /// [default: found out]
+    #[arg(long, value_name = "ID", env = "TASK_API_PROJECT", global = true, help_heading = "Event feed")]
+    project: String,
+
     /// The port to listen on; 0 lets the system choose [default: 8089]
     #[arg(long, env = "TASK_API_PORT", global = true, help_heading = "Server")]
     port: u16,
@@ -237,8 +263,13 @@ impl Settings {
             format!("--config: {shown}, line {line}: {}", without_value(error.message()))
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let files =
-            [&mut settings.key, &mut settings.root_certificates, &mut settings.database_password_file];
+        let files = [
+            &mut settings.key,
+            &mut settings.root_certificates,
+            &mut settings.database_password_file,
+            &mut settings.event_feed_token_file,
+            &mut settings.event_feed_key,
+        ];
         for path in files.into_iter().flatten() {
             *path = folder.join(&*path);
         }

@@ -3,7 +3,9 @@
 use std::{fs, path::Path};
 
 use secrecy::ExposeSecret;
-use zitadel_introspect::{ClientAuth, ConfigError, Issuer, IssuerError, Verifier, VerifierBuilder};
+use zitadel_introspect::{
+    ClientAuth, ConfigError, EventFeed, Issuer, IssuerError, Verifier, VerifierBuilder,
+};
 
 use crate::{
     settings::{KEY_JSON, Settings, Time},
@@ -11,7 +13,7 @@ use crate::{
 };
 
 /// The library's settings that appear in messages, and the flags that set them.
-const FLAGS: [(&str, &str); 18] = [
+const FLAGS: [(&str, &str); 21] = [
     ("issuer", "--domain"),
     ("connect_to", "--connect-to"),
     ("dangerous_allow_http", "--dangerous-allow-http"),
@@ -26,6 +28,9 @@ const FLAGS: [(&str, &str); 18] = [
     ("cache_ttl", "--cache-ttl"),
     ("cache_capacity", "--cache-capacity"),
     ("cache_bytes", "--cache-bytes"),
+    ("longest_hold", "--longest-hold"),
+    ("event_feed", "--event-feed-token-file"),
+    ("project", "--project"),
     ("negative_cache_ttl", "--negative-cache-ttl"),
     ("negative_cache_capacity", "--negative-cache-capacity"),
     ("verify_jwts_locally_without_revocation", "--verify-jwts-locally-without-revocation"),
@@ -64,7 +69,12 @@ pub(crate) fn issuer(settings: &Settings) -> Result<Issuer, String> {
 
 /// The verifier.
 pub(crate) fn verifier(settings: &Settings, issuer: Issuer, auth: ClientAuth) -> Result<Verifier, String> {
-    with_settings(settings, Verifier::builder(issuer, auth))?.build().map_err(|error| with_flag(&error))
+    build(settings, Verifier::builder(issuer, auth))
+}
+
+/// The verifier of a builder and the settings.
+pub(crate) fn build(settings: &Settings, builder: VerifierBuilder) -> Result<Verifier, String> {
+    with_settings(settings, builder)?.build().map_err(|error| with_flag(&error))
 }
 
 /// Applies all settings except issuer and key.
@@ -87,8 +97,12 @@ pub(crate) fn with_settings(
         };
     }
     set!(connect_to, max_answer_bytes, audience, cache_capacity, cache_bytes, negative_cache_capacity);
-    set!(verify_jwts_locally_without_revocation);
+    set!(project, verify_jwts_locally_without_revocation);
     set_time!(timeout, connect_timeout, cache_ttl, negative_cache_ttl, confirm_local_verdicts_within);
+    set_time!(longest_hold);
+    if let Some(feed) = event_feed(settings)? {
+        builder = builder.event_feed(feed);
+    }
     if settings.dangerous_allow_http == Some(true) {
         builder = builder.dangerous_allow_http();
     }
@@ -106,6 +120,29 @@ pub(crate) fn with_settings(
         builder = builder.header(name.trim(), value.trim());
     }
     Ok(builder)
+}
+
+/// The event feed, where one is asked for.
+fn event_feed(settings: &Settings) -> Result<Option<EventFeed>, String> {
+    let feed = match (&settings.event_feed_token_file, &settings.event_feed_key) {
+        (Some(_), Some(_)) => {
+            return Err("--event-feed-token-file and --event-feed-key are both given; leave one of them out"
+                .to_owned());
+        }
+        (Some(path), None) => EventFeed::token_file(path).map_err(|error| with_flag(&error))?,
+        (None, Some(path)) => EventFeed::key_file(path)
+            .map_err(|error| format!("--event-feed-key: {}", in_our_words(&error.to_string())))?,
+        (None, None) if settings.event_feed_interval.is_some() => {
+            return Err("--event-feed-interval: has no effect without --event-feed-token-file or --event-feed-key; leave \
+                        it out"
+                .to_owned());
+        }
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(match settings.event_feed_interval {
+        Some(Time(interval)) => feed.interval(interval),
+        None => feed,
+    }))
 }
 
 fn certificates(path: &Path) -> Result<Vec<u8>, String> {

@@ -537,6 +537,53 @@ async fn a_hangup_reads_the_key_again_and_ends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_end_a_revoked_token_and_are_told_by_check_and_readiness() {
+    let world = World::new(None).await;
+    let reader = world.issuer.service_user("reader");
+    reader.set_instance_role("IAM_OWNER_VIEWER");
+    let (token, key, project) = (world.file("events"), world.file("service-user.json"), world.project.id());
+    reader.pat().write_file(&token).unwrap();
+    reader.add_key().write_file(&key).unwrap();
+    let check = async |more: &[&str]| {
+        let mut arguments = world.arguments(more).await;
+        arguments.insert(0, "check".to_owned());
+        let output = Command::new(binary()).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
+        let output = within(output).await.unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    for credentials in [["--event-feed-token-file", &token], ["--event-feed-key", &key]] {
+        let (status, said) = check(&credentials).await;
+        assert!(status == Some(0) && said.contains("events    can be read; the newest one is"), "{said}");
+    }
+    reader.set_instance_role("ORG_OWNER");
+    let (status, said) = check(&["--event-feed-token-file", &token]).await;
+    assert!(status == Some(2) && said.contains("`events.read`"), "{said}");
+    reader.set_instance_role("IAM_OWNER_VIEWER");
+    let said = world.refused(&["--event-feed-token-file", &token, "--event-feed-key", &key]).await;
+    assert!(said.contains("are both given"), "{said}");
+    let said = world.refused(&["--longest-hold", "2h"]).await;
+    assert!(said.contains("--longest-hold: has no effect without `--event-feed-token-file`"), "{said}");
+    let said = world.refused(&["--event-feed-interval", "1s"]).await;
+    assert!(said.contains("--event-feed-interval: has no effect"), "{said}");
+    let said = world.refused(&["--event-feed-token-file", &token, "--event-feed-interval", "99ms"]).await;
+    assert!(said.contains("not within 100ms and 10s"), "{said}");
+    let feed = ["--event-feed-token-file", &token, "--event-feed-interval", "100ms", "--longest-hold", "2h"];
+    let tasks = world.serve(&[&feed[..], &["--project", &project]].concat()).await;
+    let ready = async |event_feed: &str| {
+        let body = format!("{{\"ready\":true,\"missing\":[],\"event_feed\":\"{event_feed}\"}}");
+        let asking = async { while request(tasks.server.address, "GET /readyz", &[]).await.body != body {} };
+        within(asking).await;
+    };
+    ready("current").await;
+    let viewer = tasks.token(&[]);
+    assert_eq!(tasks.get("/api/tasks", &viewer).await.status, 200);
+    viewer.revoke();
+    within(async { while tasks.get("/api/tasks", &viewer).await.status != 401 {} }).await;
+    tasks.issuer.inject(Fault::status(500).on(Endpoint::EventSearch));
+    ready("interrupted").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_log_of_a_running_server_names_flags() {
     let tasks = with(&[]).await;
     let answer = Fault::answer(200, "application/json", " ".repeat(2 << 20)).on(Endpoint::Introspection);

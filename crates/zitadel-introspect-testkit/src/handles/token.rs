@@ -1,6 +1,6 @@
 //! Tokens: personal access tokens, opaque and JWT access tokens, ID and refresh tokens.
 
-use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{fmt, io, ops::Deref, path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -63,6 +63,15 @@ impl Token {
                 state.revoke(&token);
             }
         });
+    }
+
+    /// Writes the token to a new file that only this user can read.
+    ///
+    /// # Errors
+    ///
+    /// The system's error, also if the file already exists.
+    pub fn write_file(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        crate::secret_file::create(path.as_ref(), &self.text)
     }
 
     /// Lets the token expire now.

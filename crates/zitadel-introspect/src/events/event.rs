@@ -1,6 +1,6 @@
 //! One event: the members that decide what it ends. Nothing else is kept: payloads may hold password hashes.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -54,10 +54,13 @@ impl Micros {
         Self(self.0.saturating_sub(micros).max(0))
     }
 
+    pub(crate) fn to_time(self) -> SystemTime {
+        let since = Duration::from_micros(self.0.unsigned_abs());
+        UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
+    }
+
     pub(crate) fn to_text(self) -> String {
-        let since = std::time::Duration::from_micros(self.0.unsigned_abs());
-        let time = UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH);
-        humantime::format_rfc3339_micros(time).to_string()
+        humantime::format_rfc3339_micros(self.to_time()).to_string()
     }
 }
 

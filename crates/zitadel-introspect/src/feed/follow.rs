@@ -10,7 +10,7 @@ use crate::{
     clock::Now,
     error::{causes::causes, feed::FeedError, issuer::IssuerError},
     events::{
-        event::Event,
+        event::{Event, Micros},
         table::{self, AGGREGATES, OF_CLAIMS, OF_PROJECTS, OF_USERS, Whose},
     },
     feed::{
@@ -300,7 +300,7 @@ impl Follower {
                 tracing::info!("the event feed is current");
             }
             (self.failures, self.told_at, self.other_since) = (0, Some(now), None);
-            feed.settle(None);
+            feed.settle(self.newest_event(), None);
             return self.interval;
         };
         counter(engine, "zitadel_introspect_feed_failures_total", Some(("reason", error.label())))
@@ -320,9 +320,13 @@ impl Follower {
         } else {
             self.other_since = None;
         }
-        feed.settle(Some(error));
+        feed.settle(self.newest_event(), Some(error));
         let pause = self.interval.saturating_mul(1 << self.failures.min(8));
         pause.min(LONGEST_PAUSE.max(self.interval))
+    }
+
+    fn newest_event(&self) -> Option<SystemTime> {
+        self.streams.iter().filter_map(|stream| stream.reader.newest()).max().map(Micros::to_time)
     }
 
     /// The instance has another history: nothing that was known counts.

@@ -106,6 +106,11 @@ impl Reader {
         }
     }
 
+    /// The time of the newest event that is known.
+    pub(crate) fn newest(&self) -> Option<Micros> {
+        self.newest.map(|(created, _)| created)
+    }
+
     /// Begins a round. `is_deep`: reads further back, for what became visible very late.
     pub(crate) fn begin(&mut self, is_deep: bool) -> Query {
         let back = if is_deep { DEEP } else { OVERLAP };

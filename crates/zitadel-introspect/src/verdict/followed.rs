@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Mutex, OnceLock, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use crate::{claims::Claims, error::feed::FeedError, names::ProjectId};
@@ -61,6 +61,8 @@ pub struct FeedStatus {
     pub age: Option<Duration>,
     /// The knowledge is less than 5 s old.
     pub is_current: bool,
+    /// When the newest event happened, by the issuer's clock; `None` if no event is known yet.
+    pub newest_event: Option<SystemTime>,
     /// Why the last poll failed; `None` if it did not.
     pub failure: Option<FeedError>,
 }
@@ -70,13 +72,14 @@ pub struct FeedStatus {
 pub(crate) struct Followed {
     holds_action_claims: bool,
     project: OnceLock<ProjectId>,
+    newest_event: Mutex<Option<SystemTime>>,
     failure: Mutex<Option<FeedError>>,
 }
 
 impl Followed {
     pub(crate) fn new(holds_action_claims: bool, project: Option<ProjectId>) -> Self {
         let project = project.map(OnceLock::from).unwrap_or_default();
-        Self { holds_action_claims, project, failure: Mutex::default() }
+        Self { holds_action_claims, project, newest_event: Mutex::default(), failure: Mutex::default() }
     }
 
     /// Our own project, once it is known. Nothing is prolonged before that.
@@ -89,13 +92,15 @@ impl Followed {
     }
 
     /// Remembers what the last poll came to.
-    pub(crate) fn settle(&self, failure: Option<FeedError>) {
+    pub(crate) fn settle(&self, newest_event: Option<SystemTime>, failure: Option<FeedError>) {
+        *self.newest_event.lock().unwrap_or_else(PoisonError::into_inner) = newest_event;
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 
     pub(crate) fn status(&self, age: Option<Duration>) -> FeedStatus {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        FeedStatus { age, is_current: age.is_some_and(|age| age < CURRENT), failure }
+        let newest_event = *self.newest_event.lock().unwrap_or_else(PoisonError::into_inner);
+        FeedStatus { age, is_current: age.is_some_and(|age| age < CURRENT), newest_event, failure }
     }
 
     /// Whether events tell of everything that can change these claims. Also learns our project from them.

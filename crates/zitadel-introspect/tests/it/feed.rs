@@ -32,7 +32,7 @@ impl Fed {
         let reader = world.issuer.service_user("reader");
         reader.set_instance_role("IAM_OWNER_VIEWER");
         let folder = tempfile::tempdir().unwrap();
-        secret_file(&folder.path().join("token"), &format!("{}\n", reader.pat()));
+        reader.pat().write_file(folder.path().join("token")).unwrap();
         Self { world, reader, folder }
     }
 
