@@ -48,21 +48,24 @@
 //! actix-web sets the limits of the request head and body: 96 header fields, 128 KiB, 5 s for the head of a
 //! connection's first request.
 
+mod event_target;
 mod extract;
 mod guard;
 mod middleware;
 mod rejection;
 mod resource;
 
+pub use event_target::event_target;
 pub use extract::{Authorized, AuthorizedAs, MaybeAuthorized};
 pub use guard::RoleGuard;
 pub use middleware::RequireAuthorizationLayer;
 pub use rejection::Rejection;
 pub use resource::protected_resource_metadata;
 pub use zitadel_introspect::{
-    AccessToken, AuthError, Caller, Claims, ClientAuth, ConfigError, InvalidToken, Issuer, IssuerError,
-    JwtVerifierBuilder, OrganizationId, ProjectId, Reason, ReloadError, RequiredRole, Requirement, Role,
-    RoleGrants, Scope, Stats, Suspicion, TokenId, UserId, Verifier, VerifierBuilder,
+    AccessToken, AuthError, Caller, Claims, ClientAuth, ConfigError, EventFeed, EventTarget,
+    EventTargetError, FeedError, FeedStatus, InvalidToken, Issuer, IssuerError, JwtVerifierBuilder,
+    OrganizationId, ProjectId, Reason, ReloadError, RequiredRole, Requirement, Role, RoleGrants, Scope,
+    Stats, Suspicion, TokenId, UserId, Verifier, VerifierBuilder,
 };
 #[cfg(feature = "test-util")]
 pub use zitadel_introspect::{TestCaller, TestClock, TestTokens};

@@ -45,19 +45,22 @@
 //! Error bodies follow ZITADEL's guide for APIs; `VerifierBuilder::error_body` replaces them with a format of your own.
 //! Your server sets the limits of the request head and body.
 
+mod event_target;
 mod extract;
 mod layer;
 mod rejection;
 mod resource;
 
+pub use event_target::event_target;
 pub use extract::{Authorized, AuthorizedAs, MaybeAuthorized};
 pub use layer::{RequireAuthorization, RequireAuthorizationLayer};
 pub use rejection::Rejection;
 pub use resource::protected_resource_metadata;
 pub use zitadel_introspect::{
-    AccessToken, AuthError, Caller, Claims, ClientAuth, ConfigError, InvalidToken, Issuer, IssuerError,
-    JwtVerifierBuilder, OrganizationId, ProjectId, Reason, ReloadError, RequiredRole, Requirement, Role,
-    RoleGrants, Scope, Stats, Suspicion, TokenId, UserId, Verifier, VerifierBuilder,
+    AccessToken, AuthError, Caller, Claims, ClientAuth, ConfigError, EventFeed, EventTarget,
+    EventTargetError, FeedError, FeedStatus, InvalidToken, Issuer, IssuerError, JwtVerifierBuilder,
+    OrganizationId, ProjectId, Reason, ReloadError, RequiredRole, Requirement, Role, RoleGrants, Scope,
+    Stats, Suspicion, TokenId, UserId, Verifier, VerifierBuilder,
 };
 #[cfg(feature = "test-util")]
 pub use zitadel_introspect::{TestCaller, TestClock, TestTokens};

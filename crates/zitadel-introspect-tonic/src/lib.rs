@@ -57,9 +57,10 @@ pub use methods::{Methods, MethodsError};
 pub use status::Rejection;
 pub use stream::{WhileAuthorized, while_authorized};
 pub use zitadel_introspect::{
-    AccessToken, AuthError, Caller, Claims, ClientAuth, ConfigError, InvalidToken, Issuer, IssuerError,
-    JwtVerifierBuilder, OrganizationId, ProjectId, Reason, ReloadError, RequiredRole, Requirement, Role,
-    RoleGrants, Scope, Stats, Suspicion, TokenId, UserId, Verifier, VerifierBuilder,
+    AccessToken, AuthError, Caller, Claims, ClientAuth, ConfigError, EventFeed, EventTarget,
+    EventTargetError, FeedError, FeedStatus, InvalidToken, Issuer, IssuerError, JwtVerifierBuilder,
+    OrganizationId, ProjectId, Reason, ReloadError, RequiredRole, Requirement, Role, RoleGrants, Scope,
+    Stats, Suspicion, TokenId, UserId, Verifier, VerifierBuilder,
 };
 #[cfg(feature = "test-util")]
 pub use zitadel_introspect::{TestCaller, TestClock, TestTokens};

@@ -62,7 +62,7 @@
 // floor: judge
 // floor: caller
 // floor: verifier adapter
-// floor: builder testing
+// floor: builder testing event_target
 
 mod assembly;
 mod background;
@@ -74,6 +74,7 @@ mod crypto;
 mod diagnosis;
 pub mod echo;
 mod error;
+mod event_target;
 mod events;
 mod feed;
 mod issuer;
@@ -104,6 +105,7 @@ pub use claims::{Claims, RoleGrants};
 pub use clock::TestClock;
 pub use diagnosis::Suspicion;
 pub use error::{AuthError, InvalidToken, Reason, config::ConfigError, feed::FeedError, issuer::IssuerError};
+pub use event_target::{EventTarget, EventTargetError};
 pub use feed::settings::EventFeed;
 pub use issuer::{client_auth::ClientAuth, key_watch::ReloadError, name::Issuer};
 pub use names::{OrganizationId, ProjectId, Role, Scope, TokenId, UserId};

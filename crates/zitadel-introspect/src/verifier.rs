@@ -251,6 +251,11 @@ impl Verifier {
         self.with_engine(|engine| engine.cache.evict(&[what], engine.clock.now().instant));
     }
 
+    /// The engine of this process.
+    pub(crate) fn own_engine(&self) -> Option<Arc<Engine>> {
+        self.0.engine().ok().cloned()
+    }
+
     fn with_engine(&self, work: impl FnOnce(&Engine)) {
         // A process without an engine holds no verdict.
         if let Ok(engine) = self.0.engine() {

@@ -17,13 +17,11 @@ use crate::{
         reader::{Brought, Reader, Step},
         search::{Filter, Search},
     },
-    verdict::{engine::Engine, evict::Evict},
+    verdict::{ECHOES, SOFT, engine::Engine, evict::Evict},
 };
 
 /// How often what only changes claims is asked for.
 const CLAIMS_INTERVAL: Duration = Duration::from_secs(5);
-/// Verdicts whose claims have changed answer up to so much longer, each another time.
-const SOFT: Duration = Duration::from_secs(5);
 /// How often a round reads further back.
 const DEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// The longest pause after failures.
@@ -34,8 +32,6 @@ const OTHER_HISTORY_AFTER: Duration = Duration::from_secs(5);
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// The wall clock may run ahead of the monotonic one by so much between two polls; more is a machine that slept.
 const MOST_CLOCK_JUMP: Duration = Duration::from_secs(5);
-/// When evictions are repeated, since what ZITADEL answers may lag behind its events.
-const ECHOES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(60)];
 /// Evictions that wait to be repeated; beyond this, one that ends all verdicts waits in their place.
 const MOST_ECHOES: usize = 10_000;
 /// Look-ups in one poll; beyond this, more is evicted instead.

@@ -13,6 +13,7 @@ use crate::{
     error::{InvalidToken, Reason, issuer::IssuerError},
     issuer::{key_watch::KeyWatch, name::Issuer},
     jwt::{Jwt, LocalJwts, Reading},
+    names::ProjectId,
     requirement::{Ages, Requirement},
     stats::{Counters, Labels, Stats},
     token::AccessToken,
@@ -138,6 +139,12 @@ impl Engine {
             local.keys.fetch().await?;
         }
         Ok(None)
+    }
+
+    /// Our own project, if it is known.
+    pub(crate) fn project(&self) -> Option<&ProjectId> {
+        let followed = self.feed.as_ref().and_then(Followed::project);
+        followed.or_else(|| self.source.issuer().and_then(|issuer| issuer.project.as_ref()))
     }
 
     pub(crate) fn stats(&self) -> Stats {
