@@ -18,7 +18,8 @@ use crate::{
 pub(crate) fn options(settings: &Settings) -> Result<Options, StartError> {
     let origins = settings.cors_origin.iter().flatten();
     let cors_origins = origins.map(|origin| cors_origin(origin)).collect::<Result<_, _>>()?;
-    Ok(Options { add_fresh_within: settings.add_fresh_within.map(|Time(time)| time), cors_origins })
+    let add_fresh_within = settings.add_fresh_within.map(|Time(time)| time);
+    Ok(Options { add_fresh_within, cors_origins, event_target: None })
 }
 
 /// An origin exactly as a browser sends it, because origins are compared byte by byte.

@@ -16,7 +16,7 @@ use http::{
     },
 };
 use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer};
-use zitadel_introspect_axum::{RequireAuthorizationLayer, Requirement, Verifier};
+use zitadel_introspect_axum::{EventTarget, RequireAuthorizationLayer, Requirement, Verifier, event_target};
 
 use crate::{
     answer::respond,
@@ -73,6 +73,7 @@ pub fn router(state: AppState, limits: &Limits, options: &Options) -> Router {
         .merge(limits.around(guarded, REQUEST_TIMEOUT))
         .with_state(state)
         .merge(health(readiness))
+        .merge(options.event_target.clone().map(events).unwrap_or_default())
         .fallback(async || respond(tasks::refusal(StatusCode::NOT_FOUND)));
     // Outside of the guards: a browser's preflight has no credentials.
     let routes = if options.cors_origins.is_empty() { routes } else { routes.layer(cors(options)) };
@@ -80,6 +81,11 @@ pub fn router(state: AppState, limits: &Limits, options: &Options) -> Router {
         .layer(middleware::from_fn(refuse_unknown_codings))
         .layer(CatchPanicLayer::custom(|_| respond(tasks::refusal(StatusCode::INTERNAL_SERVER_ERROR))))
         .layer(middleware::from_fn(observe))
+}
+
+/// The route for ZITADEL's webhooks.
+pub(crate) fn events(target: EventTarget) -> Router {
+    Router::new().route("/zitadel/events", closed(event_target(target)))
 }
 
 /// The routes for orchestrators.

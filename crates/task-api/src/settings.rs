@@ -162,6 +162,17 @@ settings! {
     #[arg(help_heading = "Event feed")]
     longest_hold: Time,
 
+    /// A file with the signing key of ZITADEL's webhooks, or two while it is changed, one in a line: turns on
+    /// `POST /zitadel/events`, which ends verdicts sooner [default: none]
+    #[arg(long, value_name = "FILE", env = "TASK_API_EVENT_SIGNING_KEYS", hide_env_values = true, global = true)]
+    #[arg(help_heading = "Event feed")]
+    event_signing_keys: PathBuf,
+
+    /// Where `/zitadel/events` is served, apart from the API [default: beside the API]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "TASK_API_EVENTS_ADDRESS", global = true)]
+    #[arg(help_heading = "Event feed")]
+    events_address: SocketAddr,
+
     /// The id of the project of this API: roles count by its own claim, and events of other projects end nothing
     /// [default: found out]
     #[arg(long, value_name = "ID", env = "TASK_API_PROJECT", global = true, help_heading = "Event feed")]
@@ -269,6 +280,7 @@ impl Settings {
             &mut settings.database_password_file,
             &mut settings.event_feed_token_file,
             &mut settings.event_feed_key,
+            &mut settings.event_signing_keys,
         ];
         for path in files.into_iter().flatten() {
             *path = folder.join(&*path);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tracing_subscriber::EnvFilter;
-use zitadel_introspect::{IssuerError, Verifier};
+use zitadel_introspect::{EventTarget, IssuerError, Verifier};
 
 use crate::{
     arguments::{Arguments, Command},
@@ -21,6 +21,8 @@ use crate::{
     open::{listen, options, store},
     options::Options,
     readiness::Readiness,
+    routes,
+    serve::{self, Speaks},
     settings::{LogFormat, Settings},
     store::{self, Store},
     verifier,
@@ -102,7 +104,7 @@ pub async fn close(store: &dyn Store) {
 
 async fn prepare(arguments: &Arguments, serves: Serves) -> Result<Started, StartError> {
     let settings = &arguments.settings;
-    let options = options(settings)?;
+    let mut options = options(settings)?;
     let demo = if arguments.demo { Some(Demo::start().await?) } else { None };
     let verifier = match &demo {
         Some(demo) => demo.verifier(settings)?,
@@ -125,6 +127,12 @@ async fn prepare(arguments: &Arguments, serves: Serves) -> Result<Started, Start
         tracing::info!(addr = %metrics.local_addr()?, "metrics at /metrics");
         metrics::serve(metrics, Arc::clone(&readiness), &limits)?;
     }
+    if let Some(target) = verifier::event_target(settings, &verifier)? {
+        match settings.events_address {
+            Some(address) => serve_events(address, target, &limits)?,
+            None => options.event_target = Some(target),
+        }
+    }
     let addr = public_address(listener.local_addr()?);
     Ok(Started { verifier, store, readiness, limits, options, listener, grpc, addr, grpc_addr, demo })
 }
@@ -135,6 +143,16 @@ fn own_verifier(settings: &Settings) -> Result<Verifier, StartError> {
         return Err(format!("{domain}; {key}; or try --demo, which needs neither").into());
     }
     Ok(verifier::verifier(settings, verifier::issuer(settings)?, auth?)?)
+}
+
+/// Takes webhooks on an address of their own, where callers of the API cannot reach it.
+fn serve_events(address: SocketAddr, target: EventTarget, limits: &Limits) -> Result<(), StartError> {
+    let listener = listen(address, "--events-address", "--events-address")?;
+    tracing::info!(addr = %listener.local_addr()?, "webhooks at /zitadel/events");
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let router = routes::events(target);
+    tokio::spawn(serve::serve(listener, router, Speaks::Http, limits.clone(), std::future::pending()));
+    Ok(())
 }
 
 /// If the default address is in use, the server starts without metrics. A configured address in use is an error.

@@ -2,9 +2,9 @@
 
 use std::{fs, path::Path};
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use zitadel_introspect::{
-    ClientAuth, ConfigError, EventFeed, Issuer, IssuerError, Verifier, VerifierBuilder,
+    ClientAuth, ConfigError, EventFeed, EventTarget, Issuer, IssuerError, Verifier, VerifierBuilder,
 };
 
 use crate::{
@@ -143,6 +143,31 @@ fn event_feed(settings: &Settings) -> Result<Option<EventFeed>, String> {
         Some(Time(interval)) => feed.interval(interval),
         None => feed,
     }))
+}
+
+/// What takes ZITADEL's webhooks, where their signing keys are given.
+pub(crate) fn event_target(settings: &Settings, verifier: &Verifier) -> Result<Option<EventTarget>, String> {
+    let Some(path) = &settings.event_signing_keys else {
+        return match settings.events_address {
+            Some(_) => {
+                Err("--events-address: has no effect without --event-signing-keys; leave it out".to_owned())
+            }
+            None => Ok(None),
+        };
+    };
+    let flag = "--event-signing-keys";
+    let text = fs::read_to_string(path).map(SecretString::from).map_err(|error| {
+        format!("{flag}: {} cannot be read ({error}); check path and rights", shown(path))
+    })?;
+    let keys = text.expose_secret().lines().map(str::trim).filter(|line| !line.is_empty());
+    EventTarget::new(verifier, keys).map(Some).map_err(|error| match error {
+        ConfigError::Invalid { problem, .. } => {
+            format!(
+                "{flag}: {problem}; write one key in a line, as ZITADEL showed it when the target was made"
+            )
+        }
+        other => other.to_string(),
+    })
 }
 
 fn certificates(path: &Path) -> Result<Vec<u8>, String> {

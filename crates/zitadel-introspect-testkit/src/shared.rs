@@ -72,6 +72,10 @@ impl Shared {
         *lock(&self.target) = target;
     }
 
+    pub(crate) fn target(&self) -> Option<Target> {
+        lock(&self.target).clone()
+    }
+
     pub(crate) fn inject(&self, fault: Fault) {
         lock(&self.faults).inject(fault);
     }

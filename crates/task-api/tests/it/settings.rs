@@ -584,6 +584,44 @@ async fn events_end_a_revoked_token_and_are_told_by_check_and_readiness() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn webhooks_end_a_revoked_token_beside_the_api_or_on_an_address_of_their_own() {
+    for is_apart in [false, true] {
+        let world = World::new(None).await;
+        // The address is known once the server runs: the key comes from a target that is set before.
+        let key = world.issuer.set_target("http://127.0.0.1:1/zitadel/events");
+        let keys = world.file("signing-keys");
+        std::fs::write(&keys, format!("an older key, still sent\n{key}\n")).unwrap();
+        let apart = ["--events-address", "127.0.0.1:0"];
+        let more = ["--event-signing-keys", &keys];
+        let tasks = world.serve(&[&more[..], if is_apart { &apart } else { &[] }].concat()).await;
+        let address = if is_apart {
+            let line = tasks.server.start.iter().find(|line| line.contains("webhooks at /zitadel/events"));
+            line.unwrap().split_once("addr=").unwrap().1.parse().unwrap()
+        } else {
+            tasks.server.address
+        };
+        tasks.issuer.move_target(&format!("http://{address}/zitadel/events"));
+        let viewer = tasks.token(&[]);
+        assert_eq!(tasks.get("/api/tasks", &viewer).await.status, 200);
+        viewer.revoke();
+        within(async { while tasks.get("/api/tasks", &viewer).await.status != 401 {} }).await;
+        assert_eq!(request(address, "POST /zitadel/events", &[]).await.status, 401, "unsigned");
+        let on_api = request(tasks.server.address, "POST /zitadel/events", &[]).await.status;
+        assert_eq!(on_api, if is_apart { 404 } else { 401 });
+    }
+    let world = World::new(None).await;
+    let said = world.refused(&["--events-address", "127.0.0.1:0"]).await;
+    assert!(said.contains("--events-address: has no effect"), "{said}");
+    let keys = world.file("signing-keys");
+    std::fs::write(&keys, "short\n").unwrap();
+    let said = world.refused(&["--event-signing-keys", &keys]).await;
+    assert!(
+        said.contains("--event-signing-keys: a signing key has fewer") && !said.contains("short"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_log_of_a_running_server_names_flags() {
     let tasks = with(&[]).await;
     let answer = Fault::answer(200, "application/json", " ".repeat(2 << 20)).on(Endpoint::Introspection);

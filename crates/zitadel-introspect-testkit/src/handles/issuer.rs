@@ -339,6 +339,21 @@ impl Issuer {
         signing_key
     }
 
+    /// Posts further events to another address, signed with the same key.
+    ///
+    /// # Panics
+    ///
+    /// If there is no target, or `url` is not a plain http address.
+    pub fn move_target(&self, url: &str) {
+        let uri: Uri = url.parse().expect("an address");
+        assert!(
+            uri.scheme_str() == Some("http") && is_loopback(&uri),
+            "a target is plain http on this machine"
+        );
+        let target = self.shared.target().expect("there is a target");
+        self.shared.set_target(Some(Target { uri, ..target }));
+    }
+
     fn command(&self, command: Command) {
         let sent = self.commands.as_ref().map(|commands| commands.send(command));
         assert!(matches!(sent, Some(Ok(()))), "the server's thread is there");
