@@ -118,6 +118,9 @@ impl Recipe {
             },
         };
         let issuer = self.settings.issuer.as_str().to_owned();
+        let reads_jwts = parts.local.is_some();
+        let followed =
+            self.feed.as_ref().map(|feed| Followed::new(feed.holds_action_claims, parts.project, reads_jwts));
         let engine = Arc::new(Engine {
             settings: self.settings.clone(),
             labels: Labels { issuer, client_id: parts.client_id },
@@ -129,15 +132,15 @@ impl Recipe {
             source: parts.source,
             key_watch: parts.key_watch,
             fed: FedClock::new(self.clock.now().instant),
-            feed: self.feed.as_ref().map(|feed| Followed::new(feed.holds_action_claims, parts.project)),
+            feed: followed,
             handle,
             renewals: AtomicUsize::new(0),
             roles: RolePool::default(),
         });
         engine.start_upkeep();
         if let (Some(feed), Some(search)) = (&self.feed, parts.search) {
-            let follower = Follower::new(&engine, search, feed.interval, feed.follows_claims);
-            engine.handle.spawn(follower.run());
+            let reading = Follower::new(&engine, search, feed.interval, feed.follows_claims).run();
+            engine.handle.spawn(reading);
         }
         Ok(engine)
     }
@@ -155,6 +158,7 @@ impl IssuerRecipe {
             clock.clone(),
             timeout,
         ));
+        let discovery_of_feed = Arc::clone(&discovery);
         let local = self.local_project.clone().map(|project| {
             let source = KeySource { http: Arc::clone(&http), discovery: Arc::clone(&discovery) };
             let keys = Keys::new(source, handle.clone(), clock.clone(), timeout);
@@ -169,17 +173,21 @@ impl IssuerRecipe {
         };
         let project = self.project.clone().or(self.local_project.clone());
         let search = match &recipe.feed {
-            Some(feed) => Some(self.search(feed, recipe, &source)?),
+            Some(feed) => Some(self.search(feed, recipe, discovery_of_feed)?),
             None => None,
         };
         Ok(Parts { source, search, local, key_watch, client_id, project })
     }
 
     /// On connections of its own: the feed must not wait for questions.
-    fn search(&self, feed: &EventFeed, recipe: &Recipe, source: &Source) -> Result<Search, ConfigError> {
+    fn search(
+        &self,
+        feed: &EventFeed,
+        recipe: &Recipe,
+        discovery: Arc<Discovery>,
+    ) -> Result<Search, ConfigError> {
         let (settings, clock) = (&recipe.settings, &recipe.clock);
         let http = Arc::new(self.http(settings, clock, search::MOST_BYTES, search::TIMEOUT)?);
-        let discovery = source.issuer().map(|issuer| Arc::clone(&issuer.discovery));
         let tokens = Tokens::new(feed.credentials.clone(), Arc::clone(&http), discovery, clock.clone());
         Ok(Search::new(http, tokens))
     }

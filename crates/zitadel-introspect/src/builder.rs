@@ -29,6 +29,20 @@ impl Verifier {
         VerifierBuilder(Settings::new(issuer, Some(client_auth)))
     }
 
+    /// A verifier that only reads JWTs, with the issuer's published keys and an event feed, for the API of one project.
+    ///
+    /// It needs no API application and never asks the issuer about a token. The feed tells what has ended: a JWT that an
+    /// event has ended is refused with 401. While the feed is not current, or does not know all events since the JWT was
+    /// issued, the answer is 503. Opaque tokens and personal access tokens are refused.
+    #[must_use]
+    pub fn jwt_builder(issuer: Issuer, project: impl Into<ProjectId>, feed: EventFeed) -> JwtVerifierBuilder {
+        let mut settings = Settings::new(issuer, None);
+        settings.local.project = Some(project.into());
+        settings.feed = Some(feed);
+        settings.local.relies_on_feed = true;
+        JwtVerifierBuilder(settings)
+    }
+
     /// A verifier that only reads JWTs, with the issuer's published keys, for the API of one project.
     ///
     /// The verifier needs no credentials and never asks the issuer about a token, so **it cannot see that a token was
@@ -41,7 +55,7 @@ impl Verifier {
         project: impl Into<ProjectId>,
     ) -> JwtVerifierBuilder {
         let mut settings = Settings::new(issuer, None);
-        settings.local_project = Some(project.into());
+        settings.local.project = Some(project.into());
         JwtVerifierBuilder(settings)
     }
 }
@@ -278,10 +292,20 @@ impl VerifierBuilder {
     /// `urn:zitadel:iam:org:project:id:{project}:aud` and `urn:zitadel:iam:org:projects:roles`.
     #[must_use]
     pub fn verify_jwts_locally_without_revocation(mut self, project: impl Into<ProjectId>) -> Self {
-        let project = project.into();
-        self.0.has_two_local_projects |=
-            self.0.local_project.as_ref().is_some_and(|before| *before != project);
-        self.0.local_project = Some(project);
+        self.0.local.wish(project.into());
+        self
+    }
+
+    /// Reads JWTs locally, with the issuer's published keys, for the API of one project: they cost no question. Needs
+    /// [`event_feed`](Self::event_feed), which tells what has ended.
+    ///
+    /// A JWT is read locally if the feed is current, and knows all events since a minute before the JWT was issued, and none
+    /// of them has ended it. The issuer is asked about every other JWT: about all of them until the feed's first poll, and
+    /// about older ones while the past is read, which takes about a minute for 13 hours.
+    #[must_use]
+    pub fn verify_jwts_locally(mut self, project: impl Into<ProjectId>) -> Self {
+        self.0.local.wish(project.into());
+        self.0.local.relies_on_feed = true;
         self
     }
 

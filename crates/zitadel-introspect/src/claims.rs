@@ -246,6 +246,11 @@ impl Claims {
         Members::read(&self.document).is_some_and(|members| members.iter().all(|(name, _)| is_allowed(name)))
     }
 
+    /// `iat`, in Unix seconds.
+    pub(crate) fn issued_at_seconds(&self) -> Option<i64> {
+        self.issued_at
+    }
+
     /// The claims take at most this many times the bytes of their document. The worst case is metadata with short
     /// names.
     pub(crate) const LARGEST_GROWTH: usize = 16;

@@ -8,6 +8,7 @@ pub(crate) mod followed;
 pub(crate) mod freshness;
 pub(crate) mod in_flight;
 pub(crate) mod ledger;
+pub(crate) mod memory;
 mod question;
 pub(crate) mod source;
 mod upkeep;
@@ -58,8 +59,8 @@ pub(crate) struct Active {
     /// When the question for this answer was sent to the issuer; for a local verdict, when the JWT was verified.
     pub(crate) asked_at: Instant,
     pub(crate) position: Position,
-    /// From the hash of the token: spreads what would otherwise happen to all verdicts at once.
-    spread: u16,
+    /// Spreads what would otherwise happen to all verdicts at once.
+    key: Key,
     /// Events tell of everything that can change this verdict.
     is_told_by_events: bool,
     /// Verified locally: this says nothing about revocation.
@@ -114,7 +115,7 @@ impl Active {
         Self {
             asked_at: sent.at,
             position: sent.position,
-            spread: key.spread(),
+            key: *key,
             is_told_by_events: false,
             is_local: false,
             is_jwt: false,
@@ -137,14 +138,14 @@ impl Active {
         if self.is_told_by_events { fed.as_of(self.asked_at) } else { self.asked_at }
     }
 
-    /// A time within the last quarter of `time`, another one for each token.
+    /// As [`Key::spread_end`], for this token.
     pub(crate) fn spread_end(&self, time: Duration) -> Duration {
-        time * 3 / 4 + self.share_of(time / 4)
+        self.key.spread_end(time)
     }
 
-    /// A share of `time`, another one for each token.
+    /// As [`Key::share_of`], for this token.
     pub(crate) fn share_of(&self, time: Duration) -> Duration {
-        time * u32::from(self.spread) / (u32::from(u16::MAX) + 1)
+        self.key.share_of(time)
     }
 
     /// The verdict ends at that instant, unless it ends earlier already.

@@ -60,7 +60,7 @@ impl Settings {
     }
 
     pub(super) fn check_contradictions(&self) -> Result<(), ConfigError> {
-        if let (Some(project), Some(local)) = (&self.project, &self.local_project)
+        if let (Some(project), Some(local)) = (&self.project, &self.local.project)
             && project != local
         {
             let problem = format!(
@@ -75,7 +75,7 @@ impl Settings {
                 "give both the same project, or make two verifiers",
             ));
         }
-        if self.has_two_local_projects {
+        if self.local.has_two_projects {
             let field = "verify_jwts_locally_without_revocation";
             let problem = "is called for two projects";
             return Err(ConfigError::invalid(
@@ -93,7 +93,7 @@ impl Settings {
             if self.cache.is_off {
                 return Err(no_effect(own, "beside `cache_off`"));
             }
-            if self.local_project.is_none() {
+            if self.local.project.is_none() {
                 return Err(no_effect(own, "without `verify_jwts_locally_without_revocation`"));
             }
         }
@@ -101,7 +101,25 @@ impl Settings {
             return Err(no_effect("longest_hold", "without `event_feed`"));
         }
         self.check_longest_hold()?;
+        self.check_local()?;
         self.check_cache_wishes()
+    }
+
+    /// The name of the setting says whether revocation is seen.
+    fn check_local(&self) -> Result<(), ConfigError> {
+        match (&self.feed, self.local.relies_on_feed, &self.local.project) {
+            (None, true, _) => {
+                let problem = "needs `event_feed`: revocation would not be seen".to_owned();
+                let remedy = "set it, or call `verify_jwts_locally_without_revocation`";
+                Err(ConfigError::invalid("verify_jwts_locally", problem, remedy))
+            }
+            (Some(_), false, Some(_)) => {
+                let problem = "is not true beside `event_feed`, by which revocation is seen".to_owned();
+                let field = "verify_jwts_locally_without_revocation";
+                Err(ConfigError::invalid(field, problem, "call `verify_jwts_locally`"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A hold that is shorter than the time without a feed would shorten what the feed should prolong.

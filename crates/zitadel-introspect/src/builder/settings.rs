@@ -45,9 +45,7 @@ pub(super) struct Settings {
     pub(super) headers: Vec<(String, String)>,
     pub(super) presentation: PresentationSettings,
     pub(super) cache: CacheWishes,
-    pub(super) local_project: Option<ProjectId>,
-    /// A second call named another project.
-    pub(super) has_two_local_projects: bool,
+    pub(super) local: LocalWishes,
     pub(super) confirm_within: Option<Duration>,
     pub(super) feed: Option<EventFeed>,
     pub(super) clock: Clock,
@@ -68,6 +66,23 @@ pub(super) struct CacheWishes {
     pub(super) longest_hold: Option<Duration>,
 }
 
+/// The settings of local verification.
+#[derive(Default)]
+pub(super) struct LocalWishes {
+    pub(super) project: Option<ProjectId>,
+    /// A second call named another project.
+    pub(super) has_two_projects: bool,
+    /// It was asked for by the name that needs a feed.
+    pub(super) relies_on_feed: bool,
+}
+
+impl LocalWishes {
+    pub(super) fn wish(&mut self, project: ProjectId) {
+        self.has_two_projects |= self.project.as_ref().is_some_and(|before| *before != project);
+        self.project = Some(project);
+    }
+}
+
 impl Settings {
     pub(super) fn new(issuer: Issuer, client_auth: Option<ClientAuth>) -> Self {
         Self {
@@ -86,8 +101,7 @@ impl Settings {
             headers: Vec::new(),
             presentation: PresentationSettings::default(),
             cache: CacheWishes::default(),
-            local_project: None,
-            has_two_local_projects: false,
+            local: LocalWishes::default(),
             confirm_within: None,
             feed: None,
             clock: Clock::default(),
@@ -105,7 +119,7 @@ impl Settings {
             client_auth: self.client_auth,
             is_single_use: self.is_single_use,
             project: self.project,
-            local_project: self.local_project,
+            local_project: self.local.project,
             base,
             allow_http: self.allow_http,
             connector,
@@ -148,7 +162,7 @@ impl Settings {
             largest: self.largest_verdict(),
             refused_ttl: self.cache.negative_ttl.unwrap_or(NEGATIVE_TTL),
             refused_capacity: self.cache.negative_capacity.unwrap_or(NEGATIVE_CAPACITY),
-            distrusts: self.local_project.is_some() && self.client_auth.is_some(),
+            distrusts: self.local.project.is_some() && self.client_auth.is_some(),
         }
     }
 }

@@ -108,6 +108,9 @@ pub enum IssuerError {
     /// Too many questions are waiting already.
     #[error("too many questions to the issuer are waiting")]
     Overloaded,
+    /// A JWT cannot be verified locally, since events are not known far enough, and nobody can be asked about it.
+    #[error("ZITADEL's events are not known far enough to trust this JWT, and nobody can be asked about it")]
+    EventsUnknown,
     /// The task that asked has ended without an answer: a bug of ours.
     #[error("the question was lost")]
     Lost,
@@ -164,6 +167,7 @@ impl IssuerError {
             | Self::OtherIssuer { .. }
             | Self::AlwaysActive
             | Self::Overloaded
+            | Self::EventsUnknown
             | Self::Lost => false,
         }
     }

@@ -54,6 +54,15 @@ impl Micros {
         Self(self.0.saturating_sub(micros).max(0))
     }
 
+    pub(crate) fn of_seconds(seconds: i64) -> Self {
+        Self(seconds.max(0).saturating_mul(1_000_000))
+    }
+
+    /// Unix seconds.
+    pub(crate) fn seconds(self) -> i64 {
+        self.0 / 1_000_000
+    }
+
     pub(crate) fn to_time(self) -> SystemTime {
         let since = Duration::from_micros(self.0.unsigned_abs());
         UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)

@@ -13,6 +13,8 @@ pub(crate) struct Effect {
     pub(crate) needs: Option<LookUp>,
     /// ZITADEL's own answers may lag behind the event: evict again later.
     pub(crate) echoes: bool,
+    /// Nothing was taken away: what was issued before is still true.
+    pub(crate) only_widens: bool,
     /// The type of the event is not known here.
     pub(crate) is_unknown: bool,
 }
@@ -72,7 +74,7 @@ pub(crate) const OF_PROJECTS: [&str; 20] = [
     "project.application.oidc.key.removed",
     "org.deactivated",
     "org.removed",
-    "web_key.removed",
+    REMOVED_KEY,
     "instance.domain.removed",
     "instance.removed",
     "group.users.added",
@@ -115,6 +117,7 @@ pub(crate) const AGGREGATES: [&str; 9] =
     ["user", "oidc_session", "session", "usergrant", "project", "org", "web_key", "instance", "group"];
 
 pub(crate) const ANCHOR: &str = "instance.member.added";
+pub(crate) const REMOVED_KEY: &str = "web_key.removed";
 
 /// What says of a new token that it replaces another one.
 const REFRESH: &str = "refresh";
@@ -203,6 +206,7 @@ pub(crate) fn effect(event: &Event, ours: Option<&ProjectId>) -> Effect {
         "oidc_session.access_token.added" => refreshed(event),
         "session.terminated" if event.id.is_empty() => ends(Evict::OidcSessions),
         "session.terminated" => needs(Whose::Session(event.id.clone()), Evict::OidcSessions),
+        "user.grant.added" | "user.grant.reactivated" => Effect { only_widens: true, ..grant(event, ours) },
         kind if kind.starts_with("user.grant.") => grant(event, ours),
         "project.role.removed" => role_removed(event, ours),
         "project.grant.changed"
@@ -227,7 +231,7 @@ pub(crate) fn effect(event: &Event, ours: Option<&ProjectId>) -> Effect {
             // Verdicts whose organization is not known: softly, since anybody who registers can remove an organization.
             Effect { changes: vec![Evict::Organization(id.into())], ..known }
         }
-        "web_key.removed" => ends(Evict::Jwts),
+        REMOVED_KEY => ends(Evict::Jwts),
         "group.users.added" | "group.users.removed" => match &event.payload.users {
             Some(users) => {
                 let ends = users.iter().map(|user| Evict::User(user.into())).collect();

@@ -47,8 +47,8 @@ struct Held {
 pub(crate) struct Tokens {
     credentials: Credentials,
     http: Arc<HttpClient>,
-    /// For the token endpoint; `None` where no issuer is asked.
-    discovery: Option<Arc<Discovery>>,
+    /// For the token endpoint.
+    discovery: Arc<Discovery>,
     clock: Clock,
     held: Option<Held>,
 }
@@ -66,7 +66,7 @@ impl Tokens {
     pub(crate) fn new(
         credentials: Credentials,
         http: Arc<HttpClient>,
-        discovery: Option<Arc<Discovery>>,
+        discovery: Arc<Discovery>,
         clock: Clock,
     ) -> Self {
         Self { credentials, http, discovery, clock, held: None }
@@ -100,8 +100,7 @@ impl Tokens {
             expires_in: Option<u64>,
         }
 
-        let discovery = self.discovery.as_ref().ok_or(FeedError::NoToken)?;
-        let metadata = discovery.metadata().await.map_err(FeedError::Issuer)?;
+        let metadata = self.discovery.metadata().await.map_err(FeedError::Issuer)?;
         let missing = FeedError::Issuer(IssuerError::Unusable {
             problem: "the discovery document has no usable token_endpoint",
         });

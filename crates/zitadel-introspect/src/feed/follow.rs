@@ -11,17 +11,25 @@ use crate::{
     error::{causes::causes, feed::FeedError, issuer::IssuerError},
     events::{
         event::{Event, Micros},
-        table::{self, AGGREGATES, OF_CLAIMS, OF_PROJECTS, OF_USERS, Whose},
+        table::{self, AGGREGATES, Effect, OF_CLAIMS, OF_PROJECTS, OF_USERS, REMOVED_KEY, Whose},
     },
     feed::{
-        reader::{Brought, Reader, Step},
+        reader::{Brought, MOST_PER_PAGE, Query, Reader, Step},
         search::{Filter, Search},
     },
-    verdict::{ECHOES, SOFT, engine::Engine, evict::Evict},
+    verdict::{
+        ECHOES, SOFT,
+        engine::Engine,
+        evict::Evict,
+        followed::Followed,
+        memory::{DEPTH, Memory},
+    },
 };
 
 /// How often what only changes claims is asked for.
 const CLAIMS_INTERVAL: Duration = Duration::from_secs(5);
+/// In seconds: so much of the past is read after each poll, until enough is known for JWTs.
+const SLICE: i64 = 300;
 /// How often a round reads further back.
 const DEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// The longest pause after failures.
@@ -140,7 +148,11 @@ impl Follower {
         outcome?;
         self.know_project(engine).await?;
         engine.fed.advance(self.known_until(began.instant));
-        Ok(())
+        if let Some(feed) = &engine.feed {
+            let now = self.streams[0].reader.newest().map(Micros::seconds).unwrap_or_default();
+            feed.with_memory(|memory| memory.sweep(now));
+        }
+        self.catch_up(engine).await
     }
 
     async fn round(&mut self, number: usize, is_deep: bool, brought: &mut Brought) -> Result<(), FeedError> {
@@ -175,11 +187,15 @@ impl Follower {
             tracing::warn!(events = brought.late, "events became visible late: they ended verdicts late");
             counter(engine, "zitadel_introspect_feed_late_events_total", None).increment(brought.late as u64);
         }
-        let ours = engine.feed.as_ref().and_then(|feed| feed.project().cloned());
-        for event in &brought.events {
+        for (created, event) in &brought.events {
             count_event(engine, event);
-            self.grants.learn(event);
-            let effect = table::effect(event, ours.as_ref());
+            let effect = self.effect(engine, event);
+            if event.kind == REMOVED_KEY
+                && let Some(local) = &engine.local
+            {
+                // A new set without the key: until then its JWTs are asked about, since the end of all is remembered.
+                let _ = local.keys.fetch().await;
+            }
             if effect.is_unknown {
                 tracing::warn!(event_type = ?event.kind, "an event of an unknown type: all that it may concern is evicted");
             }
@@ -190,12 +206,78 @@ impl Follower {
             if effect.echoes {
                 echoes.extend(ended.iter().cloned());
             }
+            if let Some(feed) = engine.feed.as_ref().filter(|_| !effect.only_widens) {
+                feed.remember(&ended, created.seconds());
+            }
             ends.extend(ended);
             changes.extend(effect.changes);
         }
         let now = engine.clock.now().instant;
         evict(engine, ends, changes).await;
         self.remember(echoes, now);
+    }
+
+    fn effect(&mut self, engine: &Engine, event: &Event) -> Effect {
+        self.grants.learn(event);
+        table::effect(event, engine.feed.as_ref().and_then(Followed::project))
+    }
+
+    /// Reads one more stretch of the past, for JWTs that were issued before the start.
+    async fn catch_up(&mut self, engine: &Engine) -> Result<(), FeedError> {
+        let Some(feed) = &engine.feed else { return Ok(()) };
+        let Some(known) = feed.with_memory(|memory| memory.known_from()) else { return Ok(()) };
+        let newest = self.streams.iter().filter_map(|stream| stream.reader.newest()).max();
+        let (Some(newest), Some(from)) = (newest, self.streams[0].reader.from()) else { return Ok(()) };
+        let known = known.unwrap_or(from.seconds() + 1);
+        if newest.seconds() - known >= DEPTH {
+            return Ok(());
+        }
+        let (since, until) = (Micros::of_seconds(known - SLICE), Micros::of_seconds(known + 1));
+        let mut look_ups = 0;
+        for number in 0..self.streams.len() {
+            if !self.streams[number].is_of_claims {
+                self.read_past(engine, number, (since, until), &mut look_ups).await?;
+            }
+        }
+        feed.with_memory(|memory| memory.know_from(known - SLICE));
+        Ok(())
+    }
+
+    async fn read_past(
+        &mut self,
+        engine: &Engine,
+        number: usize,
+        (since, until): (Micros, Micros),
+        look_ups: &mut usize,
+    ) -> Result<(), FeedError> {
+        let Some(feed) = &engine.feed else { return Ok(()) };
+        let filter = self.streams[number].filter;
+        let mut query = Query { since: Some(since), until: Some(until), limit: MOST_PER_PAGE };
+        loop {
+            let page = self.search.page(filter, &query).await?;
+            let is_full = page.len() >= query.limit;
+            let last = page.iter().map(|(created, _)| *created).max();
+            for (created, event) in &page {
+                let effect = self.effect(engine, event);
+                if effect.only_widens {
+                    continue;
+                }
+                feed.remember(&effect.ends, created.seconds());
+                if let Some(needed) = effect.needs {
+                    let ended = self.look_up(needed.what, needed.or, look_ups).await;
+                    feed.remember(ended.as_slice(), created.seconds());
+                }
+            }
+            let (true, Some(last)) = (is_full, last) else { return Ok(()) };
+            // As in a round: the rest of a push would be lost behind its time.
+            let next = last.before(1);
+            if query.since.is_some_and(|since| since < next) {
+                query.since = Some(next);
+            } else {
+                feed.remember(&[Evict::All], last.seconds());
+                query.since = Some(last);
+            }
+        }
     }
 
     /// The user of a session or a grant.
@@ -332,6 +414,9 @@ impl Follower {
         for stream in &mut self.streams {
             stream.reader = Reader::new();
             stream.complete_at = None;
+        }
+        if let Some(feed) = &engine.feed {
+            feed.with_memory(|memory| *memory = Memory::default());
         }
         engine.cache.evict(&[Evict::All], now);
         self.other_since = None;

@@ -25,6 +25,8 @@ const MOST_SEEN: usize = 200_000;
 pub(crate) struct Query {
     /// Only events after this; `None`: the newest event alone.
     pub(crate) since: Option<Micros>,
+    /// Only events before this.
+    pub(crate) until: Option<Micros>,
     pub(crate) limit: usize,
 }
 
@@ -59,7 +61,7 @@ impl From<Broken> for FeedError {
 #[derive(Debug, Default)]
 pub(crate) struct Brought {
     /// The events that were not seen before, in order.
-    pub(crate) events: Vec<Event>,
+    pub(crate) events: Vec<(Micros, Event)>,
     /// How many of them lay further back than the overlap: rounds that are not deep would have missed them.
     pub(crate) late: usize,
     /// One push has more events than can be read: anything may have ended.
@@ -111,6 +113,11 @@ impl Reader {
         self.newest.map(|(created, _)| created)
     }
 
+    /// From where on everything is read.
+    pub(crate) fn from(&self) -> Option<Micros> {
+        self.from
+    }
+
     /// Begins a round. `is_deep`: reads further back, for what became visible very late.
     pub(crate) fn begin(&mut self, is_deep: bool) -> Query {
         let back = if is_deep { DEEP } else { OVERLAP };
@@ -135,7 +142,13 @@ impl Reader {
         let Some(last) = page.iter().map(|(created, _)| *created).max() else {
             return self.end();
         };
-        let is_start = self.newest.is_none();
+        if self.newest.is_none() {
+            // The newest event is known now: read from shortly before it on, and the event itself as well.
+            let newest = page.into_iter().max_by_key(|(created, _)| *created);
+            self.newest = newest.map(|(created, event)| (created, self.key(created, &event)));
+            self.from = Some(last.before(OVERLAP));
+            return Ok(Step::More(self.begin(false)));
+        }
         for (created, event) in page {
             let key = self.key(created, &event);
             self.round.has_anchor |= self.round.anchor == Some((created, key));
@@ -146,17 +159,10 @@ impl Reader {
             if self.newest.is_none_or(|(newest, _)| newest < created) {
                 self.newest = Some((created, key));
             }
-            if !is_start {
-                brought.late += usize::from(self.round.late_before.is_some_and(|before| created < before));
-                brought.events.push(event);
-            }
+            brought.late += usize::from(self.round.late_before.is_some_and(|before| created < before));
+            brought.events.push((created, event));
         }
         brought.has_forgotten |= self.forget();
-        if is_start {
-            // The newest event is known now: read from shortly before it on.
-            self.from = Some(last.before(OVERLAP));
-            return Ok(Step::More(self.begin(false)));
-        }
         if !is_full {
             return self.end();
         }
@@ -173,7 +179,11 @@ impl Reader {
     }
 
     fn query(&self) -> Query {
-        Query { since: self.round.since, limit: if self.round.since.is_some() { self.limit } else { 1 } }
+        Query {
+            since: self.round.since,
+            until: None,
+            limit: if self.round.since.is_some() { self.limit } else { 1 },
+        }
     }
 
     fn end(&mut self) -> Result<Step, Broken> {
@@ -256,7 +266,7 @@ mod tests {
     }
 
     fn names(brought: &Brought) -> Vec<&str> {
-        brought.events.iter().map(|event| event.id.as_str()).collect()
+        brought.events.iter().map(|(_, event)| event.id.as_str()).collect()
     }
 
     const START: i64 = 1_000_000_000_000;
@@ -273,7 +283,11 @@ mod tests {
         let history = history(&[(0, 0), (10, 0), (20, 3_000), (25, 0), (30, 0)]);
         let mut reader = Reader::new();
         let first = round(&mut reader, &history, START + 12, false).unwrap();
-        assert_eq!(names(&first), ["e0"], "what was there shortly before the start ends verdicts once more");
+        assert_eq!(
+            names(&first),
+            ["e0", "e1"],
+            "what was there shortly before the start ends verdicts once more"
+        );
         let second = round(&mut reader, &history, START + 26, false).unwrap();
         assert_eq!(names(&second), ["e3"]);
         let third = round(&mut reader, &history, START + 5_000, false).unwrap();
@@ -286,7 +300,7 @@ mod tests {
         let history = history(&[(0, 0), (1, OVERLAP * 3), (OVERLAP * 2, 0)]);
         let mut reader = Reader::new();
         for (now, is_deep, expected) in [
-            (0, false, &[][..]),
+            (0, false, &["e0"][..]),
             (OVERLAP * 2, false, &["e2"]),
             (OVERLAP * 4, false, &[]),
             (OVERLAP * 4, true, &["e1"]),
@@ -338,7 +352,7 @@ mod tests {
             round(&mut reader, &history, START, false).unwrap();
             let brought = round(&mut reader, &history, START + 100, false).unwrap();
             assert_eq!(brought.has_lost_some, is_lost, "{size}");
-            assert_eq!(brought.events.last().unwrap().id, format!("e{}", size + 1), "what follows is read");
+            assert_eq!(brought.events.last().unwrap().1.id, format!("e{}", size + 1), "what follows is read");
             let again = round(&mut reader, &history, START + 200, false).unwrap();
             assert!(!again.has_lost_some && again.events.is_empty(), "{size}");
         }
@@ -411,7 +425,7 @@ mod tests {
             for (step, is_deep) in rounds.into_iter().chain([(created + 10_000_000, false)]) {
                 now += step;
                 let brought = round(&mut reader, &history, now, is_deep).unwrap();
-                read.extend(brought.events.into_iter().map(|event| event.id));
+                read.extend(brought.events.into_iter().map(|(_, event)| event.id));
             }
             let visible = history.0.iter().filter(|(_, from, _)| *from <= now).count();
             let unique: HashSet<_> = read.iter().collect();

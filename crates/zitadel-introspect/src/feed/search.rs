@@ -65,6 +65,9 @@ impl Search {
             // Another text each time: no cache on the way may answer.
             let varied = since.before(i64::try_from(random::u64() % 1000).unwrap_or_default());
             body["range"] = json!({"since": varied.to_text()});
+            if let Some(until) = query.until {
+                body["range"]["until"] = until.to_text().into();
+            }
         }
         self.ask(&body).await
     }

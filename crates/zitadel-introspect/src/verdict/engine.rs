@@ -8,7 +8,7 @@ use std::{
 use tokio::runtime::Handle;
 
 use crate::{
-    claims::pool::RolePool,
+    claims::{Claims, pool::RolePool},
     clock::{Clock, Now},
     error::{InvalidToken, Reason, issuer::IssuerError},
     issuer::{key_watch::KeyWatch, name::Issuer},
@@ -25,6 +25,7 @@ use crate::{
         freshness::{Asker, Freshness, Lifetimes, Obtained},
         in_flight::{InFlight, Joined, SentAt, Waiting},
         ledger::Position,
+        memory::Recalled,
         source::Source,
     },
 };
@@ -349,9 +350,16 @@ impl Engine {
         self.counters.local.count();
         match local.read(&jwt, now).await {
             Ok(Reading::Valid(mut claims)) => {
+                match self.recalled(known, &claims, now) {
+                    Recalled::Good => {}
+                    _ if can_ask => return None,
+                    Recalled::Ended => return refuse(InvalidToken::Inactive),
+                    Recalled::Unknown => return Some(Err(IssuerError::EventsUnknown)),
+                }
                 self.roles.share(&mut claims);
                 let at = Sent { at: now.instant, ..sent };
-                let active = Arc::new(Active::verified_locally(*claims, at, &known.key));
+                let active = Active::verified_locally(*claims, at, &known.key);
+                let active = Arc::new(active.told_by_events(self.feed.is_some()));
                 let verdict = Verdict::Active(Arc::clone(&active));
                 self.keep(known.key, &verdict, at);
                 if must_confirm {
@@ -370,6 +378,17 @@ impl Engine {
             Ok(Reading::Refused(reason)) => refuse(reason),
             Err(error) => Some(Err(error)),
         }
+    }
+}
+
+impl Engine {
+    /// Whether events say that a JWT is still good; without a feed nobody says otherwise.
+    fn recalled(&self, known: &Known, claims: &Claims, now: Now) -> Recalled {
+        let Some(feed) = &self.feed else { return Recalled::Good };
+        // Until when events are known was read before the memory is looked into.
+        let ttl = self.settings.lifetimes.ttl;
+        let is_current = known.fed.age(now.instant).is_some_and(|age| age < known.key.spread_end(ttl));
+        if is_current { feed.recall(claims) } else { Recalled::Unknown }
     }
 }
 

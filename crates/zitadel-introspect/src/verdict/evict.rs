@@ -45,9 +45,25 @@ const OIDC_SESSION: &str = "V2_";
 impl Evict {
     /// If the issuer did not send the claim, the verdict may be affected, so it is evicted as well.
     pub(crate) fn may_concern(&self, key: &Key, active: &Active) -> bool {
-        let claims = &active.claims;
         match self {
             Self::Token(own) => own == key,
+            Self::Jwts => active.is_jwt,
+            _ => self.may_concern_claims(&active.claims),
+        }
+    }
+
+    /// As [`may_concern`](Self::may_concern), for a JWT on which there is no verdict yet.
+    pub(crate) fn may_concern_jwt(&self, claims: &Claims) -> bool {
+        match self {
+            Self::Token(_) => false,
+            Self::Jwts => true,
+            _ => self.may_concern_claims(claims),
+        }
+    }
+
+    fn may_concern_claims(&self, claims: &Claims) -> bool {
+        match self {
+            Self::Token(_) | Self::Jwts => false,
             Self::All => true,
             Self::TokenId(id) => {
                 claims.token_id().is_none_or(|own| own == id.as_str() || session_of(own) == Some(id.as_str()))
@@ -63,7 +79,6 @@ impl Evict {
             Self::AnyRole(project) => claims.may_have_any_role(project),
             Self::OidcSessions => claims.token_id().is_none_or(|own| own.starts_with(OIDC_SESSION)),
             Self::FirstLogin => is_of_first_login(claims),
-            Self::Jwts => active.is_jwt,
             Self::Groups => !claims.groups().is_empty(),
         }
     }
@@ -74,7 +89,7 @@ fn is_of_first_login(claims: &Claims) -> bool {
 }
 
 /// ZITADEL's token ids are `{session}-at_{token}`.
-fn session_of(token_id: &str) -> Option<&str> {
+pub(crate) fn session_of(token_id: &str) -> Option<&str> {
     token_id.split_once("-at_").map(|(session, _)| session)
 }
 

@@ -74,6 +74,12 @@ impl FedClock {
 }
 
 impl Fed {
+    /// The age of what is known now; `None` if nothing is.
+    pub(crate) fn age(self, now: Instant) -> Option<Duration> {
+        (self.from != NOTHING)
+            .then(|| now.saturating_duration_since(self.base + Duration::from_nanos(self.until)))
+    }
+
     /// When a verdict that was asked for then, and that no event has ended, was last known to be true.
     #[inline]
     pub(super) fn as_of(self, asked_at: Instant) -> Instant {

@@ -5,7 +5,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{claims::Claims, error::feed::FeedError, names::ProjectId};
+use crate::{
+    claims::Claims,
+    error::feed::FeedError,
+    names::ProjectId,
+    verdict::{
+        evict::Evict,
+        memory::{Memory, Recalled},
+    },
+};
 
 /// The members that ZITADEL itself puts into an introspection answer. Any other comes from an action, whose changes no
 /// event tells.
@@ -72,14 +80,23 @@ pub struct FeedStatus {
 pub(crate) struct Followed {
     holds_action_claims: bool,
     project: OnceLock<ProjectId>,
+    /// Where JWTs are verified locally: what has ended.
+    memory: Option<Mutex<Memory>>,
     newest_event: Mutex<Option<SystemTime>>,
     failure: Mutex<Option<FeedError>>,
 }
 
 impl Followed {
-    pub(crate) fn new(holds_action_claims: bool, project: Option<ProjectId>) -> Self {
+    pub(crate) fn new(holds_action_claims: bool, project: Option<ProjectId>, reads_jwts: bool) -> Self {
         let project = project.map(OnceLock::from).unwrap_or_default();
-        Self { holds_action_claims, project, newest_event: Mutex::default(), failure: Mutex::default() }
+        let memory = reads_jwts.then(Mutex::default);
+        Self {
+            holds_action_claims,
+            project,
+            memory,
+            newest_event: Mutex::default(),
+            failure: Mutex::default(),
+        }
     }
 
     /// Our own project, once it is known. Nothing is prolonged before that.
@@ -89,6 +106,22 @@ impl Followed {
 
     pub(crate) fn learn_project(&self, project: ProjectId) {
         let _ = self.project.set(project);
+    }
+
+    /// Changes what is remembered for JWTs; `None` where none are verified locally.
+    pub(crate) fn with_memory<T>(&self, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
+        let memory = self.memory.as_ref()?;
+        Some(change(&mut memory.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// What a JWT may expect.
+    pub(crate) fn recall(&self, claims: &Claims) -> Recalled {
+        self.with_memory(|memory| memory.recall(claims)).unwrap_or(Recalled::Unknown)
+    }
+
+    /// Evictions that an event of that time has caused.
+    pub(crate) fn remember(&self, evictions: &[Evict], at: i64) {
+        self.with_memory(|memory| evictions.iter().for_each(|what| memory.record(what, at)));
     }
 
     /// Remembers what the last poll came to.
@@ -128,7 +161,7 @@ mod tests {
         let tells_of = |holds: bool, name: &str| {
             let document = json!({"active": true, "sub": "1", "urn:zitadel:iam:user:metadata": {}, name: 1});
             let claims = Claims::from_introspection(document.to_string(), None).unwrap().unwrap();
-            Followed::new(holds, None).tells_of(&claims)
+            Followed::new(holds, None, false).tells_of(&claims)
         };
         assert!(tells_of(false, "exp") && tells_of(false, "urn:zitadel:iam:org:id"));
         for name in ["groups", "department", "urn:zitadel:iam:action:x:log", "Name"] {
@@ -138,7 +171,7 @@ mod tests {
 
     #[test]
     fn our_project_is_learnt_from_the_first_answer_that_names_one() {
-        let followed = Followed::new(false, None);
+        let followed = Followed::new(false, None, false);
         let claims =
             |roles: serde_json::Value| Claims::from_introspection(roles.to_string(), None).unwrap().unwrap();
         let one = json!({"admin": {"5": "five.example"}});

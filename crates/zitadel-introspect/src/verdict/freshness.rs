@@ -89,10 +89,13 @@ impl Lifetimes {
     /// The first row that fits decides. The page `docs/caching-and-revocation.md` shows the same table.
     pub(crate) fn judge(&self, active: &Active, asker: Asker, now: Now) -> Freshness {
         let age = self.age(active, asker, now.instant);
-        let exceeds =
-            |allowed: Option<Duration>, age| allowed.is_some_and(|allowed| active.is_local || age > allowed);
-        let is_too_old = exceeds(asker.ages.fresh_within, age.of_knowledge)
-            || exceeds(asker.ages.asked_within, age.of_question);
+        // A local verdict is nobody's word, but for what events say.
+        let exceeds = |allowed: Option<Duration>, is_word: bool, age| {
+            allowed.is_some_and(|allowed| !is_word || age > allowed)
+        };
+        let is_too_old =
+            exceeds(asker.ages.fresh_within, !active.is_local || age.is_prolonged, age.of_knowledge)
+                || exceeds(asker.ages.asked_within, !active.is_local, age.of_question);
         let lacks_word =
             active.is_local && self.confirm_within.is_some_and(|within| age.of_question >= within);
         let is_over = age.is_over_for(Duration::ZERO);

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use futures_util::future::join_all;
 use tempfile::TempDir;
-use zitadel_introspect::{EventFeed, Requirement, TestClock, Verifier, VerifierBuilder};
+use zitadel_introspect::{EventFeed, Issuer, Requirement, TestClock, Verifier, VerifierBuilder};
 use zitadel_introspect_testkit::{Endpoint, Fault, Profile, RoleGrant, Token, User};
 
 use crate::setup::{World, require, status};
@@ -464,4 +464,104 @@ async fn settings_of_the_feed_that_cannot_be_are_refused() {
     let empty = fed.folder.path().join("empty");
     secret_file(&empty, " \n");
     assert!(EventFeed::token_file(&empty).unwrap_err().to_string().contains("holds no token"));
+}
+
+/// A JWT of a user, for our project.
+fn jwt(fed: &Fed, user: &User) -> Token {
+    user.access_token().for_project(&fed.world.project).jwt().issue()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jwts_are_verified_locally_and_what_ended_is_known() {
+    let fed = Fed::new().await;
+    let project = fed.world.project.id();
+    let any = Requirement::any_caller();
+    for with_issuer in [true, false] {
+        let users: Vec<User> = (0..6)
+            .map(|number| fed.world.issuer.service_user(&format!("user-{number}-{with_issuer}")))
+            .collect();
+        let early = jwt(&fed, &users[0]);
+        let locked_before = jwt(&fed, &users[1]);
+        users[1].lock();
+        let issuer = Issuer::parse(&fed.world.issuer.url()).unwrap();
+        let verifier = if with_issuer {
+            fed.start(fed.builder().verify_jwts_locally(&*project)).await
+        } else {
+            let verifier = Verifier::jwt_builder(issuer, &*project, fed.feed()).build().unwrap();
+            within(async {
+                while !verifier.event_feed().unwrap().is_current {
+                    fed.polled().await;
+                }
+            })
+            .await;
+            verifier
+        };
+        fed.polled().await;
+        // What the feed knows costs no question; that ends are remembered, and by whom it can be asked, decides.
+        let asked = fed.world.issuer.introspections();
+        assert_eq!(status(&require(&verifier, &early, &any).await), 200);
+        assert_eq!(fed.world.issuer.introspections(), asked, "the past was read");
+        assert_eq!(
+            status(&require(&verifier, &locked_before, &any).await),
+            401,
+            "with an issuer: {with_issuer}"
+        );
+        let (revoked, locked) = (jwt(&fed, &users[2]), jwt(&fed, &users[3]));
+        for token in [&revoked, &locked] {
+            assert_eq!(status(&require(&verifier, token, &any).await), 200);
+        }
+        let never_seen = jwt(&fed, &users[4]);
+        revoked.revoke();
+        users[3].deactivate();
+        never_seen.revoke();
+        fed.polled().await;
+        for token in [&revoked, &locked, &never_seen] {
+            assert_eq!(status(&require(&verifier, token, &any).await), 401);
+        }
+        let fresh = Requirement::any_caller().fresh_within(SECOND * 30);
+        let asked = fed.world.issuer.introspections();
+        assert_eq!(status(&require(&verifier, &early, &fresh).await), 200);
+        assert_eq!(fed.world.issuer.introspections(), asked);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_current_feed_jwts_are_asked_about_or_answered_with_503() {
+    let fed = Fed::new().await;
+    let (project, any) = (fed.world.project.id(), Requirement::any_caller());
+    fed.world.issuer.inject(Fault::status(500).on(Endpoint::EventSearch));
+    let auto = fed.builder().verify_jwts_locally(&*project).build().unwrap();
+    let issuer = Issuer::parse(&fed.world.issuer.url()).unwrap();
+    let clock = TestClock::new();
+    let alone = Verifier::jwt_builder(issuer, &*project, fed.feed()).clock(&clock).build().unwrap();
+    let token = jwt(&fed, &fed.world.issuer.service_user("user"));
+    assert_eq!(status(&require(&auto, &token, &any).await), 200);
+    assert_eq!(fed.world.issuer.introspections(), 1, "it was asked about");
+    assert_eq!(status(&require(&alone, &token, &any).await), 503, "nobody can be asked");
+    fed.world.issuer.heal();
+    let read = async {
+        while status(&require(&alone, &token, &any).await) != 200 {
+            fed.polled().await;
+        }
+    };
+    within(read).await;
+    fed.world.issuer.inject(Fault::status(500).on(Endpoint::EventSearch));
+    fed.until(&alone, false).await;
+    clock.advance(SECOND * 61);
+    fed.world.issuer.advance(SECOND * 61);
+    let other = jwt(&fed, &fed.world.issuer.service_user("other"));
+    for token in [&token, &other] {
+        assert_eq!(status(&require(&alone, token, &any).await), 503, "a minute after the feed was lost");
+    }
+}
+
+#[tokio::test]
+async fn local_verification_is_called_by_what_it_sees() {
+    let fed = Fed::new().await;
+    let project = fed.world.project.id();
+    let refusal = |builder: VerifierBuilder| builder.build().unwrap_err().to_string();
+    let without = refusal(fed.world.builder().verify_jwts_locally(&*project));
+    assert!(without.starts_with("verify_jwts_locally: needs `event_feed`"), "{without}");
+    let beside = refusal(fed.builder().verify_jwts_locally_without_revocation(&*project));
+    assert!(beside.contains("call `verify_jwts_locally`"), "{beside}");
 }

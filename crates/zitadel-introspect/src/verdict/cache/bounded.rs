@@ -3,6 +3,7 @@
 use std::{
     hash::{BuildHasherDefault, Hash, Hasher},
     thread,
+    time::Duration,
 };
 
 use quick_cache::{OptionsBuilder, Weighter, sync::DefaultLifecycle};
@@ -30,10 +31,16 @@ pub(crate) type Bounded<V> =
     quick_cache::sync::Cache<Key, V, Weight<V>, BuildHasherDefault<KeyHasher>, DefaultLifecycle<Key, V>>;
 
 impl Key {
-    /// A number that is the same for each verdict on a token, and evenly distributed among tokens.
+    /// A time within the last quarter of `time`, another one for each token.
+    pub(crate) fn spread_end(self, time: Duration) -> Duration {
+        time * 3 / 4 + self.share_of(time / 4)
+    }
+
+    /// A share of `time`, another one for each token.
     #[expect(clippy::cast_possible_truncation, reason = "any bits of a hash will do")]
-    pub(crate) fn spread(self) -> u16 {
-        (self.0 >> 64) as u16
+    pub(crate) fn share_of(self, time: Duration) -> Duration {
+        let share = (self.0 >> 64) as u16;
+        time * u32::from(share) / (u32::from(u16::MAX) + 1)
     }
 }
 
