@@ -124,7 +124,7 @@ const REFRESH: &str = "refresh";
 
 /// Types that end, narrow or change no verdict, by their beginnings. A webhook may bring them; the feed does not ask for
 /// them.
-const HARMLESS: [&str; 60] = [
+const HARMLESS: &[&str] = &[
     "user.unlocked",
     "user.reactivated",
     "user.added",
@@ -183,6 +183,22 @@ const HARMLESS: [&str; 60] = [
     "org.added",
     "org.reactivated",
     "org.member.",
+    "org.domain.added",
+    "org.domain.verification.",
+    "org.idp.",
+    "org.customtext.",
+    "org.mail.",
+    "instance.member.",
+    "instance.idp.",
+    "instance.customtext.",
+    "instance.mail.",
+    "instance.sms.",
+    "instance.smtp.",
+    "saml_request.",
+    "saml_session.",
+    "device.",
+    "idpintent.",
+    "milestone.",
     "web_key.",
     "auth_request.",
 ];
@@ -344,6 +360,246 @@ impl Effect {
     }
 
     fn echoed(self) -> Self {
-        Self { echoes: true, ..self }
+        Self { echoes: !self.ends.is_empty() || self.needs.is_some(), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::events::event::{Payload, read_found};
+
+    /// What each recorded change of a running ZITADEL does to an API of `<project>`, change by change.
+    #[test]
+    fn each_recorded_change_ends_what_it_must() {
+        let recorded: Vec<Value> =
+            serde_json::from_str(include_str!("../../tests/recordings/changes.json")).unwrap();
+        let ours = ProjectId::from("<project>");
+        let mut found = BTreeMap::new();
+        for change in &recorded {
+            let events = change["events"].as_array().unwrap().iter();
+            let effects = events.map(|event| effect(&read_found(event).unwrap().1, Some(&ours)));
+            let text = effects.filter(|effect| *effect != Effect::default()).map(|effect| told(&effect));
+            found.insert(change["change"].as_str().unwrap(), text.collect::<Vec<_>>().join("; "));
+        }
+        let expected: BTreeMap<&str, &str> = EXPECTED.into_iter().collect();
+        for (change, told) in &found {
+            assert_eq!(*told, *expected.get(change).unwrap_or(&""), "{change}");
+        }
+        assert!(expected.keys().all(|change| found.contains_key(change)));
+    }
+
+    fn told(effect: &Effect) -> String {
+        let mut told: Vec<String> = effect.ends.iter().map(|what| format!("{what:?}")).collect();
+        told.extend(effect.changes.iter().map(|what| format!("softly {what:?}")));
+        told.extend(effect.needs.iter().map(|needed| format!("{:?} or {:?}", needed.what, needed.or)));
+        for (is_so, word) in
+            [(effect.echoes, "again"), (effect.only_widens, "widens"), (effect.is_unknown, "unknown")]
+        {
+            if is_so {
+                told.push(word.to_owned());
+            }
+        }
+        told.join(", ").replace(['"', '<', '>'], "")
+    }
+
+    const EXPECTED: [(&str, &str); 68] = [
+        ("app-deactivated", "All"),
+        ("app-key-removed", "All"),
+        ("app-key-removed-v1", "All"),
+        ("app-removed", "All"),
+        ("app-removed-v1", "All"),
+        ("end-session", "Session(fifth web session id) or OidcSessions"),
+        ("grant-added", "User(UserId(robot id)), again, widens"),
+        ("grant-added-v1", "User(UserId(robot id)), again, widens"),
+        ("grant-changed", "Grant(grant id) or RolesFrom(OrganizationId(org)), again"),
+        ("grant-changed-v1", "User(UserId(robot id)), again"),
+        ("grant-deactivated", "Grant(grant id) or RolesFrom(OrganizationId(org)), again"),
+        ("grant-deactivated-v1", "Grant(grant id v1) or RolesFrom(OrganizationId(org)), again"),
+        ("grant-reactivated", "Grant(grant id) or RolesFrom(OrganizationId(org)), again, widens"),
+        ("grant-reactivated-v1", "Grant(grant id v1) or RolesFrom(OrganizationId(org)), again, widens"),
+        ("grant-removed", "User(UserId(robot id)), again"),
+        ("grant-removed-v1", "User(UserId(robot id)), again"),
+        ("granted-user-grant", "User(UserId(guest id)), again, widens"),
+        ("machine-name", "softly User(UserId(robot id)), again"),
+        ("machine-name-v2", "softly User(UserId(robot id)), again"),
+        ("metadata-changed", "softly User(UserId(robot id)), again"),
+        ("metadata-removed", "softly User(UserId(robot id)), again"),
+        ("metadata-removed-v1", "softly User(UserId(robot id)), again"),
+        ("metadata-set", "softly User(UserId(robot id)), again; softly User(UserId(robot id)), again"),
+        ("metadata-set-v1", "softly User(UserId(robot id)), again"),
+        (
+            "org-created",
+            "softly Organization(OrganizationId(second org)), again; softly Organization(OrganizationId(second org)), again",
+        ),
+        ("org-deactivated", "All"),
+        ("org-domain-added", "softly Organization(OrganizationId(second org)), again"),
+        ("org-domain-primary", "softly Organization(OrganizationId(second org)), again"),
+        (
+            "org-name",
+            "softly Organization(OrganizationId(second org)), again; softly Organization(OrganizationId(second org)), again; softly Organization(OrganizationId(second org)), again; softly Organization(OrganizationId(second org)), again",
+        ),
+        (
+            "org-name-v2",
+            "softly Organization(OrganizationId(second org)), again; softly Organization(OrganizationId(second org)), again; softly Organization(OrganizationId(second org)), again; softly Organization(OrganizationId(second org)), again",
+        ),
+        (
+            "org-removed",
+            "UsersOf(OrganizationId(second org)), RolesFrom(OrganizationId(second org)), softly Organization(OrganizationId(second org)), again",
+        ),
+        ("pat-removed", "TokenId(TokenId(robot pat 1 id))"),
+        ("pat-removed-v1", "TokenId(TokenId(robot pat 2 id))"),
+        ("person-created", "softly User(UserId(ada id)), again; softly User(UserId(ada id)), again"),
+        ("person-deactivated", "User(UserId(ada id)), again"),
+        ("person-email", "softly User(UserId(ada id)), again; softly User(UserId(ada id)), again"),
+        ("person-email-unverified", "softly User(UserId(ada id)), again"),
+        ("person-locked", "User(UserId(ada id)), again"),
+        ("person-phone", "softly User(UserId(ada id)), again; softly User(UserId(ada id)), again"),
+        ("person-profile", "softly User(UserId(ada id)), again"),
+        ("person-profile-v1", "softly User(UserId(ada id)), again"),
+        (
+            "person-removed",
+            "User(UserId(ada id)), again; Grant(grant with the role alone) or RolesFrom(OrganizationId(org)), again",
+        ),
+        ("person-username", "softly User(UserId(ada id)), again"),
+        ("project-deactivated", "All"),
+        ("project-grant-changed", "AnyRole(ProjectId(project)), again"),
+        (
+            "project-grant-changed-v1",
+            "AnyRole(ProjectId(project)), again; Grant(granted grant id) or RolesFrom(OrganizationId(second org)), again",
+        ),
+        ("project-grant-deactivated", "AnyRole(ProjectId(project)), again"),
+        (
+            "project-grant-removed",
+            "AnyRole(ProjectId(project)), again; Grant(granted grant id) or RolesFrom(OrganizationId(second org)), again",
+        ),
+        ("project-removed", "Grant(grant in other project) or RolesFrom(OrganizationId(org)), again"),
+        ("project-removed-v1", "Grant(grant in third project) or RolesFrom(OrganizationId(org)), again"),
+        ("refresh", "Predecessors(TokenId(V2_id 3-at_id 6))"),
+        ("revoke-jwt", "TokenId(TokenId(V2_id 11))"),
+        ("revoke-opaque", "TokenId(TokenId(V2_id 3))"),
+        ("revoke-opaque-again", "TokenId(TokenId(V2_id 3))"),
+        ("revoke-refresh", "TokenId(TokenId(V2_id 8))"),
+        (
+            "role-removed",
+            "Role(ProjectId(project), Role(admin)), again; Grant(grant with two roles) or RolesFrom(OrganizationId(org)), again; Grant(grant with the role alone) or RolesFrom(OrganizationId(org)), again",
+        ),
+        (
+            "role-removed-granted",
+            "Role(ProjectId(project), Role(extra)), again; AnyRole(ProjectId(project)), again",
+        ),
+        ("role-removed-v1", "Role(ProjectId(project), Role(extra)), again"),
+        ("session-deleted", "Session(third web session id) or OidcSessions"),
+        ("session-deleted-admin", "Session(fourth web session id) or OidcSessions"),
+        ("user-deactivated", "User(UserId(robot id)), again"),
+        ("user-deactivated-v1", "User(UserId(robot id)), again"),
+        ("user-locked", "User(UserId(robot id)), again"),
+        ("user-locked-v1", "User(UserId(robot id)), again"),
+        (
+            "user-removed",
+            "User(UserId(spare id)), again; Grant(spare grant) or RolesFrom(OrganizationId(org)), again",
+        ),
+        (
+            "user-removed-v1",
+            "User(UserId(spare2 id)), again; Grant(spare2 grant) or RolesFrom(OrganizationId(org)), again",
+        ),
+        ("username-v1", "softly User(UserId(robot id)), again"),
+        ("username-v2", "softly User(UserId(robot id)), again"),
+    ];
+
+    fn event(kind: &str, aggregate: &str, id: &str) -> Event {
+        Event { kind: kind.into(), aggregate: aggregate.into(), id: id.into(), ..Event::default() }
+    }
+
+    #[test]
+    fn what_is_missing_widens_what_ends() {
+        let ours = ProjectId::from("7");
+        let ends = |event: &Event| effect(event, Some(&ours)).ends;
+        for (kind, aggregate) in [
+            ("user.pat.removed", "user"),
+            ("user.locked", "user"),
+            ("user.grant.removed", "usergrant"),
+            ("project.role.removed", "project"),
+            ("project.grant.changed", "project"),
+            ("project.removed", "project"),
+            ("org.removed", "org"),
+        ] {
+            assert_eq!(ends(&event(kind, aggregate, "")), [Evict::All], "{kind}");
+        }
+        assert_eq!(ends(&event("user.pat.removed", "user", "1")), [Evict::User("1".into())]);
+        assert_eq!(
+            ends(&event("oidc_session.access_token.revoked", "oidc_session", "")),
+            [Evict::OidcSessions]
+        );
+        assert_eq!(ends(&event("session.terminated", "session", "")), [Evict::OidcSessions]);
+        assert_eq!(ends(&event("project.role.removed", "project", "7")), [Evict::AnyRole("7".into())]);
+        let refresh = event("oidc_session.access_token.added", "oidc_session", "V2_1");
+        assert_eq!(ends(&refresh), [Evict::TokenId("V2_1".into())], "neither reason nor id");
+    }
+
+    #[test]
+    fn events_of_other_projects_end_nothing_and_an_unknown_project_may_be_ours() {
+        let ours = ProjectId::from("7");
+        let of_grant = |project: &str| {
+            let payload = Payload::read(Some(&json!({"userId": "1", "projectId": project, "key": "admin"})));
+            Event { payload, ..event("user.grant.removed", "usergrant", "5") }
+        };
+        assert_eq!(effect(&of_grant("8"), Some(&ours)), Effect::default());
+        assert_eq!(effect(&of_grant("7"), Some(&ours)).ends, [Evict::User("1".into())]);
+        for kind in [
+            "project.role.removed",
+            "project.grant.changed",
+            "project.deactivated",
+            "project.removed",
+            "project.application.oidc.key.removed",
+        ] {
+            assert_eq!(effect(&event(kind, "project", "8"), Some(&ours)), Effect::default(), "{kind}");
+            assert_ne!(effect(&event(kind, "project", "8"), None), Effect::default(), "{kind}");
+            assert_ne!(effect(&event(kind, "project", "7"), Some(&ours)), Effect::default(), "{kind}");
+        }
+        let foreign = event("project.application.removed", "project", "8");
+        assert_eq!(effect(&foreign, Some(&ours)).ends, [Evict::FirstLogin]);
+        assert_eq!(effect(&foreign, None).ends, [Evict::All]);
+    }
+
+    #[test]
+    fn unknown_types_end_what_their_aggregate_says() {
+        for (aggregate, ended) in [
+            ("user", Evict::User("1".into())),
+            ("oidc_session", Evict::TokenId("1".into())),
+            ("session", Evict::OidcSessions),
+            ("project", Evict::AnyRole("1".into())),
+            ("usergrant", Evict::All),
+            ("something", Evict::All),
+            ("", Evict::All),
+        ] {
+            let effect = effect(&event(&format!("{aggregate}.of.tomorrow"), aggregate, "1"), None);
+            assert!(effect.is_unknown && effect.echoes || aggregate == "session", "{aggregate}");
+            if aggregate != "session" {
+                assert_eq!(effect.ends, [ended], "{aggregate}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_searches_ask_for_no_more_than_zitadel_takes_and_for_nothing_that_does_nothing() {
+        assert!(AGGREGATES.len() <= 10);
+        for types in [&OF_USERS[..], &OF_PROJECTS, &OF_CLAIMS] {
+            assert!(types.len() <= 30 && types[0] == ANCHOR);
+            for kind in &types[1..] {
+                let aggregate = if kind.starts_with("user.grant.") {
+                    "usergrant"
+                } else {
+                    kind.split('.').next().unwrap()
+                };
+                assert!(AGGREGATES.contains(&aggregate), "{kind}");
+                let does = effect(&event(kind, aggregate, "1"), None);
+                assert!(does != Effect::default() && !does.is_unknown, "{kind}");
+            }
+        }
     }
 }

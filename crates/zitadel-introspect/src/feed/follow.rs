@@ -30,6 +30,9 @@ use crate::{
 const CLAIMS_INTERVAL: Duration = Duration::from_secs(5);
 /// In seconds: so much of the past is read after each poll, until enough is known for JWTs.
 const SLICE: i64 = 300;
+/// Soft evictions of organizations come at most so often, and so many are told apart.
+const SOFT_INTERVAL: Duration = Duration::from_secs(10);
+const MOST_WAITING: usize = 100;
 /// How often a round reads further back.
 const DEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// The longest pause after failures.
@@ -54,6 +57,7 @@ pub(crate) struct Follower {
     interval: Duration,
     streams: Vec<Stream>,
     echoes: VecDeque<(Instant, Vec<Evict>)>,
+    soft: Soft,
     grants: Grants,
     deep_at: Option<Instant>,
     clocks: Option<(Instant, SystemTime)>,
@@ -70,6 +74,13 @@ struct Stream {
     is_of_claims: bool,
     /// When the first search of its newest complete round was sent.
     complete_at: Option<Instant>,
+}
+
+/// Soft evictions that wait: anybody who registers can cause those by organization, which renew many verdicts.
+#[derive(Default)]
+struct Soft {
+    waiting: Vec<Evict>,
+    done_at: Option<Instant>,
 }
 
 /// Whose grants they are.
@@ -102,6 +113,7 @@ impl Follower {
             interval,
             streams,
             echoes: VecDeque::new(),
+            soft: Soft::default(),
             grants: Grants::default(),
             deep_at: None,
             clocks: None,
@@ -213,6 +225,7 @@ impl Follower {
             changes.extend(effect.changes);
         }
         let now = engine.clock.now().instant;
+        let changes = self.soft.take(changes, now);
         evict(engine, ends, changes).await;
         self.remember(echoes, now);
     }
@@ -427,6 +440,27 @@ impl Stream {
     fn is_due(&self, now: Instant) -> bool {
         let rests = |at: Instant| self.is_of_claims && now.saturating_duration_since(at) < CLAIMS_INTERVAL;
         !self.complete_at.is_some_and(rests)
+    }
+}
+
+impl Soft {
+    /// Those of organizations at most once in a while, all others at once.
+    fn take(&mut self, changes: Vec<Evict>, now: Instant) -> Vec<Evict> {
+        let (wide, mut due): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|what| matches!(what, Evict::Organization(_) | Evict::All));
+        for what in wide {
+            if self.waiting.len() >= MOST_WAITING {
+                self.waiting = vec![Evict::All];
+            } else if !self.waiting.contains(&what) {
+                self.waiting.push(what);
+            }
+        }
+        let rests = |at: Instant| now.saturating_duration_since(at) < SOFT_INTERVAL;
+        if !self.waiting.is_empty() && !self.done_at.is_some_and(rests) {
+            self.done_at = Some(now);
+            due.append(&mut self.waiting);
+        }
+        due
     }
 }
 
