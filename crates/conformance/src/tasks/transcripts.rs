@@ -1,4 +1,4 @@
-use super::{Demo, Server, Subject, Tasks};
+use super::{Demo, Server, Subject, Tasks, within};
 use crate::http::{Answer, bearer, request, request_with_body};
 
 const JSON: &str = "application/json";
@@ -42,7 +42,27 @@ async fn replay(server: &Server, token: &str, admin: &str) {
 pub(super) async fn the_demo_replays_the_guide(subject: Subject) {
     let demo = Demo::start(&subject.binary).await;
     let said = &demo.server.start;
-    assert_eq!(said.iter().filter(|line| line.starts_with("curl -i ")).count(), 6);
+    assert_eq!(said.iter().filter(|line| line.starts_with("curl -i ")).count(), 8);
     assert!(said.iter().any(|line| line.contains("WARN") && line.contains("never for production")));
     replay(&demo.server, &demo.viewer, &demo.admin).await;
+    revoke_as_printed(&demo).await;
+}
+
+/// The viewer's token is held, is revoked at the embedded issuer by the command that was printed, and is refused.
+async fn revoke_as_printed(demo: &Demo) {
+    let line = demo.server.start.iter().find(|line| line.contains("/oauth/v2/revoke")).unwrap();
+    let (address, rest) =
+        line.strip_prefix("curl -i http://").unwrap().split_once("/oauth/v2/revoke --data ").unwrap();
+    let client = rest.split_once(" --data token=$VIEWER").unwrap().0;
+    let form = "content-type: application/x-www-form-urlencoded".to_owned();
+    let body = format!("{client}&token={}", demo.viewer);
+    let revoked = request_with_body(address.parse().unwrap(), "POST /oauth/v2/revoke", &[form], &body).await;
+    assert_eq!(revoked.status, 200);
+    let viewer = bearer(&demo.viewer);
+    let ended = async {
+        while request(demo.server.address, "GET /api/tasks", std::slice::from_ref(&viewer)).await.status
+            != 401
+        {}
+    };
+    within(ended).await;
 }
