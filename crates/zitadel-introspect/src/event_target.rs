@@ -19,7 +19,11 @@ use crate::{
         event::{Event, Payload, text},
         table,
     },
-    verdict::{ECHOES, SOFT, engine::Engine, evict::Evict},
+    verdict::{
+        SOFT,
+        engine::Engine,
+        evict::{Evict, echoes},
+    },
     verifier::Verifier,
 };
 
@@ -244,12 +248,12 @@ impl EventTarget {
 /// Evicts again, since what ZITADEL answers may lag behind its events.
 async fn echo(engine: std::sync::Weak<Engine>, evictions: Vec<Evict>) {
     let mut waited = Duration::ZERO;
-    for at in ECHOES {
+    for (at, due) in echoes(&evictions) {
         tokio::time::sleep(at.saturating_sub(waited)).await;
         waited = at;
-        let (Some(engine), evictions) = (engine.upgrade(), evictions.clone()) else { return };
+        let Some(engine) = engine.upgrade() else { return };
         let evicting =
-            tokio::task::spawn_blocking(move || engine.cache.evict(&evictions, engine.clock.now().instant));
+            tokio::task::spawn_blocking(move || engine.cache.evict(&due, engine.clock.now().instant));
         let _ = evicting.await;
     }
 }

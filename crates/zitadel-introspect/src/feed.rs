@@ -2,6 +2,8 @@
 
 pub(crate) mod credentials;
 pub(crate) mod follow;
+#[cfg(test)]
+mod model;
 mod reader;
 pub(crate) mod search;
 pub(crate) mod settings;

@@ -161,7 +161,8 @@ impl Requirement {
     }
 
     /// How old the issuer's answer may be. An older verdict, or a verdict that was made by verifying a JWT locally, is
-    /// renewed first. `Duration::ZERO` always asks the issuer, except that a held refusal is reused
+    /// renewed first. With an [`EventFeed`](crate::EventFeed) it means that no event up to then has ended the verdict:
+    /// 2 s then cost no question ([`asked_within`](Self::asked_within) asks for the issuer's own word). `Duration::ZERO` always asks the issuer, except that a held refusal is reused
     /// ([`negative_cache_ttl`](crate::VerifierBuilder::negative_cache_ttl)). In combinations the strictest counts for all.
     ///
     /// Cheap reads, strict writes, in one line:

@@ -29,9 +29,6 @@ use crate::{
 
 /// Verdicts whose claims have changed answer up to so much longer, each another time.
 pub(crate) const SOFT: Duration = Duration::from_secs(5);
-/// When the evictions of an event are repeated, since what ZITADEL answers may lag behind its events.
-pub(crate) const ECHOES: [Duration; 3] =
-    [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(60)];
 /// How many questions in quick succession the denials of one token may cause.
 const DENIAL_BURST: u32 = 5;
 

@@ -18,9 +18,9 @@ use crate::{
         search::{Filter, Search},
     },
     verdict::{
-        ECHOES, SOFT,
+        SOFT,
         engine::Engine,
-        evict::Evict,
+        evict::{Evict, echoes},
         followed::Followed,
         memory::{DEPTH, Memory},
     },
@@ -35,6 +35,8 @@ const SOFT_INTERVAL: Duration = Duration::from_secs(10);
 const MOST_WAITING: usize = 100;
 /// How often a round reads further back.
 const DEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// Between two polls, at least.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A history is another one when the newest event is missing for so long.
@@ -125,12 +127,14 @@ impl Follower {
 
     pub(crate) async fn run(mut self) {
         loop {
+            let began = Instant::now();
             let pause = {
                 let Some(engine) = self.engine.upgrade() else { return };
                 let outcome = self.poll(&engine).await;
                 self.settle(&engine, outcome)
             };
-            tokio::time::sleep(pause).await;
+            // From beginning to beginning, but never without a rest.
+            tokio::time::sleep(pause.saturating_sub(began.elapsed()).max(SHORTEST_PAUSE)).await;
         }
     }
 
@@ -142,6 +146,9 @@ impl Follower {
         if is_deep || self.deep_at.is_none() {
             self.deep_at = Some(began.instant + DEEP_INTERVAL);
         }
+        // A search that finds out where to begin covers what happened shortly before its own answer, and no more: only the
+        // next poll knows all that happened since it began.
+        let is_first = self.streams.iter().any(|stream| stream.reader.newest().is_none());
         let mut outcome = Ok(());
         let mut look_ups = 0;
         for number in 0..self.streams.len() {
@@ -159,6 +166,9 @@ impl Follower {
         self.echo(engine, began.instant).await;
         outcome?;
         self.know_project(engine).await?;
+        if is_first {
+            return Ok(());
+        }
         engine.fed.advance(self.known_until(began.instant));
         if let Some(feed) = &engine.feed {
             let now = self.streams[0].reader.newest().map(Micros::seconds).unwrap_or_default();
@@ -240,7 +250,8 @@ impl Follower {
         let Some(feed) = &engine.feed else { return Ok(()) };
         let Some(known) = feed.with_memory(|memory| memory.known_from()) else { return Ok(()) };
         let newest = self.streams.iter().filter_map(|stream| stream.reader.newest()).max();
-        let (Some(newest), Some(from)) = (newest, self.streams[0].reader.from()) else { return Ok(()) };
+        let from = self.streams.iter().filter_map(|stream| stream.reader.from()).max();
+        let (Some(newest), Some(from)) = (newest, from) else { return Ok(()) };
         let known = known.unwrap_or(from.seconds() + 1);
         if newest.seconds() - known >= DEPTH {
             return Ok(());
@@ -326,12 +337,15 @@ impl Follower {
             return;
         }
         let waiting: usize = self.echoes.iter().map(|(_, evictions)| evictions.len()).sum();
-        let is_too_much = waiting + evictions.len() * ECHOES.len() > MOST_ECHOES;
+        let is_too_much = waiting + evictions.len() * 3 > MOST_ECHOES;
         let evictions = if is_too_much { vec![Evict::All] } else { evictions };
-        for after in ECHOES {
+        for (after, due) in echoes(&evictions) {
+            if due.is_empty() {
+                continue;
+            }
             let at = now + after;
             let place = self.echoes.partition_point(|(other, _)| *other <= at);
-            self.echoes.insert(place, (at, evictions.clone()));
+            self.echoes.insert(place, (at, due));
         }
         if is_too_much {
             self.echoes.truncate(MOST_ECHOES);

@@ -1,6 +1,9 @@
 //! Which verdicts an event ends.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use crate::{
     claims::Claims,
@@ -39,6 +42,19 @@ pub(crate) enum Evict {
     All,
 }
 
+/// When the evictions of an event are repeated, since what ZITADEL answers may lag behind its events; those of many
+/// verdicts only once.
+const ECHOES: [(Duration, bool); 3] =
+    [(Duration::from_secs(1), false), (Duration::from_secs(5), true), (Duration::from_secs(60), false)];
+
+/// When to evict again, and what.
+pub(crate) fn echoes(evictions: &[Evict]) -> impl Iterator<Item = (Duration, Vec<Evict>)> {
+    ECHOES.into_iter().map(|(after, with_wide)| {
+        let due = evictions.iter().filter(|what| with_wide || !what.is_wide());
+        (after, due.cloned().collect())
+    })
+}
+
 /// How ZITADEL's token ids of OIDC sessions begin.
 const OIDC_SESSION: &str = "V2_";
 
@@ -50,6 +66,14 @@ impl Evict {
             Self::Jwts => active.is_jwt,
             _ => self.may_concern_claims(&active.claims),
         }
+    }
+
+    /// Whether it ends the verdicts of many users.
+    fn is_wide(&self) -> bool {
+        matches!(
+            self,
+            Self::All | Self::OidcSessions | Self::FirstLogin | Self::AnyRole(_) | Self::Jwts | Self::Groups
+        )
     }
 
     /// As [`may_concern`](Self::may_concern), for a JWT on which there is no verdict yet.
