@@ -13,7 +13,7 @@ use hyper::{Response, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use tokio::{net::TcpListener, runtime::Runtime};
-use zitadel_introspect::{ClientAuth, Issuer, Requirement, Verifier};
+use zitadel_introspect::{ClientAuth, EventFeed, Issuer, Requirement, Verifier};
 use zitadel_introspect_testkit as testkit;
 
 /// Tokens as long as ZITADEL's own.
@@ -96,6 +96,10 @@ fn held(criterion: &mut Criterion) {
                 |header| check(&verifier, &header, &admin),
                 BatchSize::SmallInput,
             );
+        });
+        group.bench_function(BenchmarkId::new("an eviction that matches none", entries), |bencher| {
+            let somebody = "7".into();
+            bencher.iter(|| verifier.evict_user(black_box(&somebody)));
         });
         drop(verifier);
         let bare = bare_cache(entries);
@@ -214,5 +218,33 @@ async fn public_key(issuer: &testkit::Issuer, algorithm: Algorithm) -> DecodingK
     }
 }
 
-criterion_group!(benches, memory, held, threads, long, local);
+/// The same hit where an event feed prolongs the verdict.
+fn fed(criterion: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (issuer, verifier, header) = runtime.block_on(async {
+        let issuer = testkit::Issuer::start().await;
+        let project = issuer.project("tasks");
+        let reader = issuer.service_user("reader");
+        reader.set_instance_role("IAM_OWNER_VIEWER");
+        reader.pat().write_file(folder.path().join("token")).unwrap();
+        let auth = ClientAuth::key_json(&project.api("api").key_json()).unwrap();
+        let builder = Verifier::builder(Issuer::parse(&issuer.url()).unwrap(), auth).project(project.id());
+        let feed = EventFeed::token_file(folder.path().join("token")).unwrap();
+        let verifier = builder.event_feed(feed).build().unwrap();
+        while !verifier.event_feed().unwrap().is_current {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let header = format!("Bearer {}", issuer.service_user("robot").pat()).into_bytes();
+        let _ = verifier.authorize([&*header], &Requirement::any_caller()).await.unwrap();
+        (issuer, verifier, header)
+    });
+    let any = Requirement::any_caller();
+    criterion.bench_function("held, with an event feed", |bencher| {
+        bencher.iter(|| check(&verifier, black_box(&header), &any));
+    });
+    drop(issuer);
+}
+
+criterion_group!(benches, memory, held, fed, threads, long, local);
 criterion_main!(benches);
