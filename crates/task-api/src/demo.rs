@@ -85,7 +85,10 @@ export ADMIN={admin}
 curl -i -H "Authorization: Bearer $ADMIN" {api}/api/add-task --data "task=My new task"
 curl -i -H "Authorization: Bearer $ADMIN" {api}/api/tasks
 
-# the viewer's token is revoked at ZITADEL: a moment later it is refused here, though its verdict was held: 200, 401
+"#
+        );
+        let revocation = format!(
+            r#"# the viewer's token is revoked at the issuer: a moment later the API refuses it, though it held a verdict: 200, 401
 curl -i {issuer}/oauth/v2/revoke --data client_id={client} --data token=$VIEWER
 sleep 1
 curl -i -H "Authorization: Bearer $VIEWER" {api}/api/tasks
@@ -93,7 +96,7 @@ curl -i -H "Authorization: Bearer $VIEWER" {api}/api/tasks
 "#
         );
         let over_grpc = grpc.map(grpc_guide).unwrap_or_default();
-        let guide = format!("{guide}{over_grpc}# in a browser: {api}/docs\n\n");
+        let guide = format!("{guide}{over_grpc}{revocation}# in a browser: {api}/docs\n\n");
         // A closed standard output does not stop the demo.
         let _ = io::stdout().write_all(guide.as_bytes());
     }
