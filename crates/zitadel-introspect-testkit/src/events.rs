@@ -63,16 +63,43 @@ pub(crate) struct Target {
     pub(crate) signing_key: String,
 }
 
+/// What becomes of webhooks; chosen by [`Issuer::deliver`](crate::Issuer::deliver).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Webhooks {
+    /// Each is sent once, at once.
+    #[default]
+    Once,
+    /// None is sent: ZITADEL never tries again.
+    Lost,
+    /// Each is sent twice, the second time as it was.
+    Twice,
+    /// Each is sent so much later.
+    Late(Duration),
+    /// Each is sent with an empty payload, as ZITADEL v4.1 does.
+    Empty,
+}
+
 /// An event for a target, with how far the instance's clock is ahead, in seconds.
-pub(crate) type Delivery = (Target, Event, i64);
+pub(crate) type Delivery = (Target, Event, i64, Webhooks);
 
 /// Posts one signed event; if the target does not answer, the event is lost.
-pub(crate) async fn deliver(target: &Target, event: &Event, clock_ahead: i64) {
-    let body = serde_json::to_string(event).expect("an event is plain data");
+pub(crate) async fn deliver((target, mut event, clock_ahead, webhooks): Delivery) {
+    match webhooks {
+        Webhooks::Lost => return,
+        Webhooks::Late(time) => tokio::time::sleep(time).await,
+        Webhooks::Empty => event.payload = Some(serde_json::json!({})),
+        Webhooks::Once | Webhooks::Twice => {}
+    }
+    let body = serde_json::to_string(&event).expect("an event is plain data");
     let machine = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let now = i64::try_from(machine.as_secs()).unwrap_or(i64::MAX).saturating_add(clock_ahead);
     let signature = signature(&target.signing_key, now, &body);
-    let _ = tokio::time::timeout(Duration::from_secs(5), post(target, &signature, body)).await;
+    let times = if webhooks == Webhooks::Twice { 2 } else { 1 };
+    for _ in 0..times {
+        let posting = post(&target, &signature, body.clone());
+        let _ = tokio::time::timeout(Duration::from_secs(5), posting).await;
+    }
 }
 
 /// `t=<unix>,v1=<hex>`: HMAC-SHA256 over `<t>.<body>`.

@@ -85,6 +85,19 @@ impl Fault {
         Self::new(Kind::Answer(answer.with_header(header::CONTENT_TYPE, content_type)))
     }
 
+    /// The answer of a ZITADEL whose database is away: 404, in text, on every path.
+    #[must_use]
+    pub fn database_down() -> Self {
+        let body = "unable to set instance using origin http://localhost: dial tcp: connection refused\n";
+        Self::answer(404, "text/plain; charset=utf-8", body)
+    }
+
+    /// The answer of a ZITADEL instance that is blocked by its limits.
+    #[must_use]
+    pub fn blocked() -> Self {
+        Self::answer(429, "text/plain; charset=utf-8", "instance is blocked\n")
+    }
+
     /// A redirect to another address.
     #[must_use]
     pub fn redirect(location: &str) -> Self {

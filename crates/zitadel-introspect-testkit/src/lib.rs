@@ -36,7 +36,7 @@ mod shared;
 mod token;
 
 pub use endpoints::Endpoint;
-pub use events::Event;
+pub use events::{Event, Webhooks};
 pub use faults::{Fault, Held};
 pub use handles::issuer::{Issuer, IssuerBuilder};
 pub use handles::project::{Api, ApiKey, Organization, Project, WebApp};

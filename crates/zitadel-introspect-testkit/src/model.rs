@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    events::{Aggregate, Event},
+    events::{Aggregate, Event, Webhooks},
     keys::{Algorithm, SigningKey},
 };
 
@@ -40,6 +40,7 @@ pub(crate) struct State {
     pub(crate) user_keys: Vec<UserKey>,
     /// When the event search shows an event; `None` for never.
     pub(crate) event_delay: Option<Duration>,
+    pub(crate) webhooks: Webhooks,
     pub(crate) grant_lag: Duration,
     /// The grants as introspection shows them until an instant, the oldest first.
     pub(crate) grants_before: VecDeque<(Instant, Vec<Grant>)>,
@@ -260,6 +261,7 @@ impl State {
             instance_roles: BTreeMap::new(),
             user_keys: Vec::new(),
             event_delay: Some(Duration::ZERO),
+            webhooks: Webhooks::default(),
             grant_lag: Duration::ZERO,
             grants_before: VecDeque::new(),
         };

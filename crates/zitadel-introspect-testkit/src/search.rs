@@ -59,6 +59,10 @@ pub(crate) fn method_not_allowed() -> Answer {
     grpc_error(StatusCode::METHOD_NOT_ALLOWED, 12, "Method Not Allowed", None)
 }
 
+pub(crate) fn not_found() -> Answer {
+    grpc_error(StatusCode::NOT_FOUND, 5, "Not Found", None)
+}
+
 fn check_right(state: &State, authorization: Option<&str>) -> Result<(), Box<Answer>> {
     let unauthorized = |message: &str, id: Option<&str>| {
         let answer = grpc_error(StatusCode::UNAUTHORIZED, 16, message, id);

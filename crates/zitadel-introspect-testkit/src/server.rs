@@ -29,6 +29,7 @@ use crate::{
     form::Form,
     head::header_text,
     request::Request as Kept,
+    search,
     shared::Shared,
 };
 
@@ -68,8 +69,8 @@ pub(crate) fn start(
 }
 
 async fn deliver_in_order(mut deliveries: mpsc::UnboundedReceiver<Delivery>) {
-    while let Some((target, event, clock_ahead)) = deliveries.recv().await {
-        deliver(&target, &event, clock_ahead).await;
+    while let Some(delivery) = deliveries.recv().await {
+        deliver(delivery).await;
     }
 }
 
@@ -208,8 +209,13 @@ async fn read(request: Request<Incoming>, shared: &Shared) -> Result<Question, A
     let issuer = shared.issuer_of(&head.headers).ok_or_else(|| unknown_host(&head.headers))?;
     let text = "text/plain; charset=utf-8";
     let endpoint = Endpoint::of(head.uri.path());
-    let endpoint =
-        endpoint.ok_or_else(|| Answer::plain(StatusCode::NOT_FOUND, text, "404 page not found\n"))?;
+    let endpoint = endpoint.ok_or_else(|| {
+        if ["/admin/", "/zitadel."].iter().any(|prefix| head.uri.path().starts_with(prefix)) {
+            search::not_found()
+        } else {
+            Answer::plain(StatusCode::NOT_FOUND, text, "404 page not found\n")
+        }
+    })?;
     let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
     let body =
         body.map_err(|_| Answer::oauth_error("invalid_request", Some("error parsing form")))?.to_bytes();

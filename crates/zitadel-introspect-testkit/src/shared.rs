@@ -62,7 +62,8 @@ impl Shared {
         }
         if let Some(target) = &*lock(&self.target) {
             for event in &state.events[before..] {
-                let _ = self.deliveries.send((target.clone(), event.clone(), state.clock_ahead));
+                let _ =
+                    self.deliveries.send((target.clone(), event.clone(), state.clock_ahead, state.webhooks));
             }
         }
         result

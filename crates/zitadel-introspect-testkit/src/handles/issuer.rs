@@ -15,6 +15,7 @@ use crate::{
     endpoints::Endpoint,
     events::Event,
     events::Target,
+    events::Webhooks,
     faults::Fault,
     faults::Held,
     faults::Kind,
@@ -337,6 +338,11 @@ impl Issuer {
         let signing_key = random_text(24);
         self.shared.set_target(Some(Target { uri, signing_key: signing_key.clone() }));
         signing_key
+    }
+
+    /// Chooses what becomes of further webhooks: lost, doubled, late or empty.
+    pub fn deliver(&self, webhooks: Webhooks) {
+        self.shared.change(|state| state.webhooks = webhooks);
     }
 
     /// Posts further events to another address, signed with the same key.

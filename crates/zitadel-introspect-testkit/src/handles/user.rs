@@ -2,6 +2,7 @@
 
 use std::{io, path::Path, sync::Arc};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use crate::{
@@ -54,6 +55,9 @@ pub(crate) fn new_user(
     let id = shared.change(|state| {
         let (id, updated_at) = (state.new_id(), state.now());
         let event = if person.is_some() { "user.human.added" } else { "user.machine.added" };
+        let (has_email, has_phone) = person
+            .as_ref()
+            .map_or((false, false), |profile| (profile.email.is_some(), profile.phone_number.is_some()));
         state.users.push(model::User {
             id: id.clone(),
             username: username.to_owned(),
@@ -65,6 +69,13 @@ pub(crate) fn new_user(
         });
         let payload = json!({"userName": username});
         state.emit_for_user(&id, event, Some(payload));
+        for (has, event) in
+            [(has_email, "user.human.email.verified"), (has_phone, "user.human.phone.verified")]
+        {
+            if has {
+                state.emit_for_user(&id, event, None);
+            }
+        }
         id
     });
     User { shared: Arc::clone(shared), id }
@@ -158,7 +169,13 @@ impl User {
     /// Sets one entry of the user's metadata.
     pub fn set_metadata(&self, key: &str, value: impl Into<Vec<u8>>) {
         let value = value.into();
-        self.shared.change(|state| state.user(&self.id).metadata.insert(key.to_owned(), value));
+        self.shared.change(|state| {
+            let payload = json!({"key": key, "value": STANDARD.encode(&value)});
+            let before = state.user(&self.id).metadata.insert(key.to_owned(), value.clone());
+            if before.as_ref() != Some(&value) {
+                state.emit_for_user(&self.id, "user.metadata.set", Some(payload));
+            }
+        });
     }
 
     /// Deactivates the user. All tokens of the user become inactive permanently.

@@ -7,4 +7,5 @@ mod events;
 mod faults;
 mod life;
 mod replay;
+mod search;
 mod world;

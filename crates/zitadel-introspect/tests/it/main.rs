@@ -24,3 +24,4 @@ mod reload;
 mod resilience;
 mod setup;
 mod soak;
+mod webhook;
