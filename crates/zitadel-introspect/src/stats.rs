@@ -7,6 +7,7 @@ use std::{
         LazyLock, Mutex, Once, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use metrics::{Counter as Published, Histogram, Unit};
@@ -160,6 +161,10 @@ static SUMS: LazyLock<PerProcess<Mutex<Sums>>> = LazyLock::new(|| PerProcess::ne
 
 type Sums = HashMap<Labels, [u64; GAUGES.len()]>;
 
+const FEED_AGE: &str = "zitadel_introspect_feed_age_seconds";
+pub(crate) const FEED_EVENTS: &str = "zitadel_introspect_feed_events_total";
+pub(crate) const FEED_LATE_EVENTS: &str = "zitadel_introspect_feed_late_events_total";
+pub(crate) const FEED_FAILURES: &str = "zitadel_introspect_feed_failures_total";
 const SECONDS: &str = "zitadel_introspect_upstream_seconds";
 
 impl Counters {
@@ -197,6 +202,25 @@ impl Labels {
         metrics::histogram!(SECONDS, "issuer" => issuer, "client_id" => client_id)
     }
 
+    /// How old the knowledge of events is.
+    pub(crate) fn publish_feed_age(&self, age: Duration) {
+        let (issuer, client_id) = (self.issuer.clone(), self.client_id.clone());
+        metrics::gauge!(FEED_AGE, "issuer" => issuer, "client_id" => client_id).set(age.as_secs_f64());
+    }
+
+    /// A number of the event feed, perhaps with one label more.
+    pub(crate) fn of_feed(
+        &self,
+        name: &'static str,
+        label: Option<(&'static str, &'static str)>,
+    ) -> Published {
+        let (issuer, client_id) = (self.issuer.clone(), self.client_id.clone());
+        let Some((key, value)) = label else {
+            return metrics::counter!(name, "issuer" => issuer, "client_id" => client_id);
+        };
+        metrics::counter!(name, "issuer" => issuer, "client_id" => client_id, key => value)
+    }
+
     fn counter(&self, name: &'static str) -> Published {
         metrics::counter!(name, "issuer" => self.issuer.clone(), "client_id" => self.client_id.clone())
     }
@@ -222,6 +246,13 @@ fn describe() {
         for (name, help, _) in GAUGES {
             metrics::describe_gauge!(name, help);
         }
+        metrics::describe_gauge!(FEED_AGE, Unit::Seconds, "How old the knowledge of ZITADEL's events is");
+        metrics::describe_counter!(FEED_EVENTS, "Events that the feed has read");
+        metrics::describe_counter!(
+            FEED_LATE_EVENTS,
+            "Events that became visible too late for a usual search"
+        );
+        metrics::describe_counter!(FEED_FAILURES, "Polls of the feed that failed, by their reason");
         metrics::describe_histogram!(SECONDS, Unit::Seconds, "How long questions to the issuer took");
     });
 }

@@ -17,6 +17,7 @@ use crate::{
         reader::{Brought, MOST_PER_PAGE, Query, Reader, Step},
         search::{Filter, Search},
     },
+    stats::{FEED_EVENTS, FEED_FAILURES, FEED_LATE_EVENTS},
     verdict::{
         SOFT,
         engine::Engine,
@@ -207,7 +208,7 @@ impl Follower {
         }
         if brought.late > 0 {
             tracing::warn!(events = brought.late, "events became visible late: they ended verdicts late");
-            counter(engine, "zitadel_introspect_feed_late_events_total", None).increment(brought.late as u64);
+            engine.labels.of_feed(FEED_LATE_EVENTS, None).increment(brought.late as u64);
         }
         for (created, event) in &brought.events {
             count_event(engine, event);
@@ -408,8 +409,7 @@ impl Follower {
             feed.settle(self.newest_event(), None);
             return self.interval;
         };
-        counter(engine, "zitadel_introspect_feed_failures_total", Some(("reason", error.label())))
-            .increment(1);
+        engine.labels.of_feed(FEED_FAILURES, Some(("reason", error.label()))).increment(1);
         let is_due = |at: Instant| now.saturating_duration_since(at) >= TOLD_EVERY;
         if self.failures == 0 || self.told_at.is_none_or(is_due) {
             self.told_at = Some(now);
@@ -522,17 +522,5 @@ fn count_event(engine: &Engine, event: &Event) {
     let known =
         [&OF_USERS[..], &OF_PROJECTS, &OF_CLAIMS].into_iter().flatten().find(|kind| **kind == event.kind);
     let kind = known.copied().unwrap_or("other");
-    counter(engine, "zitadel_introspect_feed_events_total", Some(("event_type", kind))).increment(1);
-}
-
-fn counter(
-    engine: &Engine,
-    name: &'static str,
-    label: Option<(&'static str, &'static str)>,
-) -> metrics::Counter {
-    let (issuer, client_id) = (engine.labels.issuer.clone(), engine.labels.client_id.clone());
-    let Some((key, value)) = label else {
-        return metrics::counter!(name, "issuer" => issuer, "client_id" => client_id);
-    };
-    metrics::counter!(name, "issuer" => issuer, "client_id" => client_id, key => value)
+    engine.labels.of_feed(FEED_EVENTS, Some(("event_type", kind))).increment(1);
 }

@@ -31,6 +31,10 @@ impl Engine {
 
     fn publish(&self) {
         self.counters.publish(self.stats(), &self.labels);
+        let age = self.fed.age(self.clock.now().instant);
+        if let (Some(_), Some(age)) = (&self.feed, age) {
+            self.labels.publish_feed_age(age);
+        }
     }
 
     fn sweep_if_due(self: &Arc<Self>, swept_at: &mut Option<Instant>) {
