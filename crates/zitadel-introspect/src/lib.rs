@@ -34,7 +34,20 @@
 //! A request is allowed only if all steps succeed. If the issuer cannot answer, the response is a 503, never a 401.
 //!
 //! Verdicts are held in a cache for 60 s unless set otherwise ([`VerifierBuilder::cache_ttl`]): a revoked token works
-//! for at most this time. If a held verdict lacks a role, the issuer is asked once more before the request is refused.
+//! for at most this time, or half a second with an event feed. If a held verdict lacks a role, the issuer is asked once more before the request is refused.
+//!
+//! # The path of an event
+//!
+//! With an [`EventFeed`] the library reads ZITADEL's events: a revoked token is refused within a second, and a live one is
+//! asked about once an hour. An [`EventTarget`] takes ZITADEL's webhooks instead.
+//!
+//! | step | where |
+//! |---|---|
+//! | the event search, in order and without gaps; or a signed webhook | `feed/`; `event_target.rs` |
+//! | which verdicts the event ends | `events/table.rs`, `verdict/evict.rs` |
+//! | remembered, so that no answer from before it is held | `verdict/ledger.rs`; for JWTs `verdict/memory.rs` |
+//! | removed from the cache | `verdict/cache.rs` |
+//! | until when all events are known | `verdict/fed.rs`, read by `verdict/freshness.rs` |
 //!
 //! # What this crate does to the process
 //!
@@ -43,6 +56,7 @@
 //! - It installs the `aws_lc_rs` provider of `jsonwebtoken`, unless the program has installed a provider before.
 //! - It registers a handler with `pthread_atfork` (Unix): so a verifier notices that it is in a child of `fork`.
 //! - Each verifier publishes its numbers to the `metrics` facade once a second.
+//! - A verifier with an event feed asks ZITADEL twice a second, as long as it lives.
 
 // The layers ("floors") of this crate, lowest first: a module imports from lower floors, or from its own folder.
 // `.ci/floors` reads this list.

@@ -34,6 +34,8 @@ pub(crate) enum Recalled {
 pub(crate) struct Memory {
     users: HashMap<UserId, i64>,
     tokens: HashMap<TokenId, i64>,
+    /// By OIDC session: the newest token, which ended the others.
+    newest: HashMap<String, (TokenId, i64)>,
     /// Evictions of another kind; there are few different ones.
     wide: Vec<(Evict, i64)>,
     /// All ends since then are known; `None`: nothing is.
@@ -47,12 +49,19 @@ impl Memory {
         match what {
             Evict::User(user) => newest(self.users.entry(user.clone()).or_insert(at)),
             Evict::TokenId(token) => newest(self.tokens.entry(token.clone()).or_insert(at)),
+            Evict::Predecessors(token) if session_of(token.as_str()).is_some() => {
+                let session = session_of(token.as_str()).unwrap_or_default();
+                let known = self.newest.get(session).map(|(_, known)| *known);
+                if known.is_none_or(|known| known <= at) {
+                    self.newest.insert(session.to_owned(), (token.clone(), at));
+                }
+            }
             other => match self.wide.iter_mut().find(|(known, _)| known == other) {
                 Some((_, known)) => newest(known),
                 None => self.wide.push((other.clone(), at)),
             },
         }
-        if self.users.len() + self.tokens.len() > MOST || self.wide.len() > MOST_WIDE {
+        if self.users.len() + self.tokens.len() + self.newest.len() > MOST || self.wide.len() > MOST_WIDE {
             self.forget_older_half();
         }
     }
@@ -74,9 +83,11 @@ impl Memory {
         let of_token = token.is_none_or(|token| self.tokens.get(token).is_some_and(ended));
         let session = token.and_then(session_of);
         let of_session = session.and_then(|session| self.tokens.get(session)).is_some_and(ended);
+        let newest = session.and_then(|session| self.newest.get(session));
+        let is_replaced = newest.is_some_and(|(newest, at)| token != Some(newest.as_str()) && ended(at));
         let of_user = claims.subject().is_none_or(|user| self.users.get(user).is_some_and(ended));
         let is_wide = self.wide.iter().any(|(what, at)| ended(at) && what.may_concern_jwt(claims));
-        if of_token || of_session || of_user || is_wide {
+        if of_token || of_session || is_replaced || of_user || is_wide {
             return Recalled::Ended;
         }
         let is_known = self.known_from.is_some_and(|from| issued_at >= from.saturating_add(TOLERANCE));
@@ -93,7 +104,8 @@ impl Memory {
         let mut times: Vec<i64> = if self.wide.len() > MOST_WIDE {
             self.wide.iter().map(|(_, at)| *at).collect()
         } else {
-            self.users.values().chain(self.tokens.values()).copied().collect()
+            let of_sessions = self.newest.values().map(|(_, at)| at);
+            self.users.values().chain(self.tokens.values()).chain(of_sessions).copied().collect()
         };
         let middle = times.len() / 2;
         let (_, median, _) = times.select_nth_unstable(middle);
@@ -105,6 +117,7 @@ impl Memory {
     fn forget_until(&mut self, until: i64) {
         self.users.retain(|_, at| *at > until);
         self.tokens.retain(|_, at| *at > until);
+        self.newest.retain(|_, (_, at)| *at > until);
         self.wide.retain(|(_, at)| *at > until);
     }
 }
@@ -184,6 +197,11 @@ mod tests {
         assert!(memory.users.len() <= MOST);
         let from = memory.known_from().unwrap();
         assert!(from > NOW && from <= NOW + 60, "{from}");
+        let mut refreshed = Memory::default();
+        for number in 0..=i64::try_from(MOST).unwrap() {
+            refreshed.record(&Evict::Predecessors(format!("V2_{number}-at_1").into()), NOW + number / 1000);
+        }
+        assert!(refreshed.newest.len() <= MOST && refreshed.wide.is_empty());
         for number in 0..=i64::try_from(MOST_WIDE).unwrap() {
             memory.record(&Evict::AnyRole(number.to_string().into()), NOW + 200 + number);
         }
