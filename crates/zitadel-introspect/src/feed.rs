@@ -4,6 +4,9 @@ pub(crate) mod credentials;
 pub(crate) mod follow;
 #[cfg(test)]
 mod model;
+mod past;
 mod reader;
 pub(crate) mod search;
 pub(crate) mod settings;
+mod users;
+mod waiting;

@@ -8,6 +8,7 @@ pub(crate) mod followed;
 pub(crate) mod freshness;
 pub(crate) mod in_flight;
 pub(crate) mod ledger;
+mod local;
 pub(crate) mod memory;
 mod question;
 pub(crate) mod source;

@@ -1,7 +1,6 @@
 //! Follows the issuer's events: polls, evicts what they end, and says until when all of them are known.
 
 use std::{
-    collections::{HashMap, VecDeque},
     sync::{Arc, Weak},
     time::{Duration, Instant, SystemTime},
 };
@@ -11,29 +10,20 @@ use crate::{
     error::{causes::causes, feed::FeedError, issuer::IssuerError},
     events::{
         event::{Event, Micros},
-        table::{self, AGGREGATES, Effect, OF_CLAIMS, OF_PROJECTS, OF_USERS, REMOVED_KEY, Whose},
+        table::{self, AGGREGATES, Effect, OF_CLAIMS, OF_PROJECTS, OF_USERS, REMOVED_KEY},
     },
     feed::{
-        reader::{Brought, MOST_PER_PAGE, Query, Reader, Step},
+        reader::{Brought, Reader, Step},
         search::{Filter, Search},
+        users::Users,
+        waiting::{Echoes, Soft},
     },
     stats::{FEED_EVENTS, FEED_FAILURES, FEED_LATE_EVENTS},
-    verdict::{
-        SOFT,
-        engine::Engine,
-        evict::{Evict, echoes},
-        followed::Followed,
-        memory::{DEPTH, Memory},
-    },
+    verdict::{SOFT, engine::Engine, evict::Evict, followed::Followed, memory::Memory},
 };
 
 /// How often what only changes claims is asked for.
 const CLAIMS_INTERVAL: Duration = Duration::from_secs(5);
-/// In seconds: so much of the past is read after each poll, until enough is known for JWTs.
-const SLICE: i64 = 300;
-/// Soft evictions of organizations come at most so often, and so many are told apart.
-const SOFT_INTERVAL: Duration = Duration::from_secs(10);
-const MOST_WAITING: usize = 100;
 /// How often a round reads further back.
 const DEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// Between two polls, at least.
@@ -46,22 +36,16 @@ const OTHER_HISTORY_AFTER: Duration = Duration::from_secs(5);
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// The wall clock may run ahead of the monotonic one by so much between two polls; more is a machine that slept.
 const MOST_CLOCK_JUMP: Duration = Duration::from_secs(5);
-/// Evictions that wait to be repeated; beyond this, one that ends all verdicts waits in their place.
-const MOST_ECHOES: usize = 10_000;
-/// Look-ups in one poll; beyond this, more is evicted instead.
-const MOST_LOOK_UPS: usize = 4;
-/// So many grants are remembered with their users.
-const MOST_GRANTS: usize = 10_000;
 
 /// Follows the events for one engine, until the engine is gone.
 pub(crate) struct Follower {
     engine: Weak<Engine>,
-    search: Search,
+    pub(super) search: Search,
     interval: Duration,
-    streams: Vec<Stream>,
-    echoes: VecDeque<(Instant, Vec<Evict>)>,
+    pub(super) streams: Vec<Stream>,
+    echoes: Echoes,
     soft: Soft,
-    grants: Grants,
+    pub(super) users: Users,
     deep_at: Option<Instant>,
     clocks: Option<(Instant, SystemTime)>,
     other_since: Option<Instant>,
@@ -70,27 +54,13 @@ pub(crate) struct Follower {
 }
 
 /// The events of one search.
-struct Stream {
-    filter: Filter,
-    reader: Reader,
+pub(super) struct Stream {
+    pub(super) filter: Filter,
+    pub(super) reader: Reader,
     /// Only claims: asked for less often.
-    is_of_claims: bool,
+    pub(super) is_of_claims: bool,
     /// When the first search of its newest complete round was sent.
     complete_at: Option<Instant>,
-}
-
-/// Soft evictions that wait: anybody who registers can cause those by organization, which renew many verdicts.
-#[derive(Default)]
-struct Soft {
-    waiting: Vec<Evict>,
-    done_at: Option<Instant>,
-}
-
-/// Whose grants they are.
-#[derive(Default)]
-struct Grants {
-    users: HashMap<String, String>,
-    order: VecDeque<String>,
 }
 
 impl Follower {
@@ -115,9 +85,9 @@ impl Follower {
             search,
             interval,
             streams,
-            echoes: VecDeque::new(),
+            echoes: Echoes::default(),
             soft: Soft::default(),
-            grants: Grants::default(),
+            users: Users::default(),
             deep_at: None,
             clocks: None,
             other_since: None,
@@ -164,7 +134,7 @@ impl Follower {
                 Err(error) => outcome = Err(error),
             }
         }
-        self.echo(engine, began.instant).await;
+        evict(engine, self.echoes.due(began.instant), Vec::new()).await;
         outcome?;
         self.know_project(engine).await?;
         if is_first {
@@ -196,12 +166,12 @@ impl Follower {
         }
     }
 
-    /// Evicts what the events end, all with one look at the cache.
+    /// Evicts what the events end, with one look at the cache, and another one for what must be looked up.
     async fn apply(&mut self, engine: &Arc<Engine>, brought: Brought, look_ups: &mut usize) {
         if brought.has_forgotten {
             engine.fed.break_off();
         }
-        let (mut ends, mut changes, mut echoes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ends, mut changes, mut echoes, mut needs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         if brought.has_lost_some {
             tracing::warn!("more events at once than can be read: all verdicts are evicted");
             ends.push(Evict::All);
@@ -222,143 +192,35 @@ impl Follower {
             if effect.is_unknown {
                 tracing::warn!(event_type = ?event.kind, "an event of an unknown type: all that it may concern is evicted");
             }
-            let mut ended = effect.ends;
-            if let Some(needed) = effect.needs {
-                ended.extend(self.look_up(needed.what, needed.or, look_ups).await);
-            }
             if effect.echoes {
-                echoes.extend(ended.iter().cloned());
+                echoes.extend(effect.ends.iter().cloned());
             }
-            if let Some(feed) = engine.feed.as_ref().filter(|_| !effect.only_widens) {
-                feed.remember(&ended, created.seconds());
+            if !effect.only_widens {
+                remember(engine, &effect.ends, *created);
             }
-            ends.extend(ended);
+            ends.extend(effect.ends);
             changes.extend(effect.changes);
+            needs.extend(effect.needs.map(|needed| (*created, needed, effect.echoes, effect.only_widens)));
         }
-        let now = engine.clock.now().instant;
-        let changes = self.soft.take(changes, now);
+        let changes = self.soft.take(changes, engine.clock.now().instant);
         evict(engine, ends, changes).await;
-        self.remember(echoes, now);
+        // What must be looked up does not delay what is known.
+        let mut found = Vec::new();
+        for (created, needed, is_echoed, only_widens) in needs {
+            let ended = self.users.look_up(&mut self.search, needed, look_ups).await;
+            if !only_widens {
+                remember(engine, ended.as_slice(), created);
+            }
+            echoes.extend(ended.iter().filter(|_| is_echoed).cloned());
+            found.extend(ended);
+        }
+        evict(engine, found, Vec::new()).await;
+        self.echoes.add(echoes, engine.clock.now().instant);
     }
 
-    fn effect(&mut self, engine: &Engine, event: &Event) -> Effect {
-        self.grants.learn(event);
+    pub(super) fn effect(&mut self, engine: &Engine, event: &Event) -> Effect {
+        self.users.learn(event);
         table::effect(event, engine.feed.as_ref().and_then(Followed::project))
-    }
-
-    /// Reads one more stretch of the past, for JWTs that were issued before the start.
-    async fn catch_up(&mut self, engine: &Engine) -> Result<(), FeedError> {
-        let Some(feed) = &engine.feed else { return Ok(()) };
-        let Some(known) = feed.with_memory(|memory| memory.known_from()) else { return Ok(()) };
-        let newest = self.streams.iter().filter_map(|stream| stream.reader.newest()).max();
-        let from = self.streams.iter().filter_map(|stream| stream.reader.from()).max();
-        let (Some(newest), Some(from)) = (newest, from) else { return Ok(()) };
-        let known = known.unwrap_or(from.seconds() + 1);
-        if newest.seconds() - known >= DEPTH {
-            return Ok(());
-        }
-        let (since, until) = (Micros::of_seconds(known - SLICE), Micros::of_seconds(known + 1));
-        let mut look_ups = 0;
-        for number in 0..self.streams.len() {
-            if !self.streams[number].is_of_claims {
-                self.read_past(engine, number, (since, until), &mut look_ups).await?;
-            }
-        }
-        feed.with_memory(|memory| memory.know_from(known - SLICE));
-        Ok(())
-    }
-
-    async fn read_past(
-        &mut self,
-        engine: &Engine,
-        number: usize,
-        (since, until): (Micros, Micros),
-        look_ups: &mut usize,
-    ) -> Result<(), FeedError> {
-        let Some(feed) = &engine.feed else { return Ok(()) };
-        let filter = self.streams[number].filter;
-        let mut query = Query { since: Some(since), until: Some(until), limit: MOST_PER_PAGE };
-        loop {
-            let page = self.search.page(filter, &query).await?;
-            let is_full = page.len() >= query.limit;
-            let last = page.iter().map(|(created, _)| *created).max();
-            for (created, event) in &page {
-                let effect = self.effect(engine, event);
-                if effect.only_widens {
-                    continue;
-                }
-                feed.remember(&effect.ends, created.seconds());
-                if let Some(needed) = effect.needs {
-                    let ended = self.look_up(needed.what, needed.or, look_ups).await;
-                    feed.remember(ended.as_slice(), created.seconds());
-                }
-            }
-            let (true, Some(last)) = (is_full, last) else { return Ok(()) };
-            // As in a round: the rest of a push would be lost behind its time.
-            let next = last.before(1);
-            if query.since.is_some_and(|since| since < next) {
-                query.since = Some(next);
-            } else {
-                feed.remember(&[Evict::All], last.seconds());
-                query.since = Some(last);
-            }
-        }
-    }
-
-    /// The user of a session or a grant.
-    async fn look_up(&mut self, what: Whose, or: Evict, look_ups: &mut usize) -> Option<Evict> {
-        if let Whose::Grant(id) = &what
-            && let Some(user) = self.grants.users.get(id)
-        {
-            return Some(Evict::User(user.into()));
-        }
-        *look_ups += 1;
-        if *look_ups > MOST_LOOK_UPS {
-            return Some(or);
-        }
-        let (aggregate, id, types): (_, _, &[&str]) = match &what {
-            Whose::Session(id) => ("session", id, &["session.added", "session.user.checked"]),
-            Whose::Grant(id) => ("usergrant", id, &["user.grant.added"]),
-        };
-        let Ok(found) = self.search.of_aggregate(aggregate, id, types).await else { return Some(or) };
-        let user = found.iter().find_map(|(_, event)| event.payload.user.clone());
-        for (_, event) in &found {
-            self.grants.learn(event);
-        }
-        match (user, found.is_empty()) {
-            (Some(user), _) => Some(Evict::User(user.into())),
-            // A session in which nobody has logged in has no tokens.
-            (None, false) if matches!(what, Whose::Session(_)) => None,
-            (None, _) => Some(or),
-        }
-    }
-
-    fn remember(&mut self, evictions: Vec<Evict>, now: Instant) {
-        if evictions.is_empty() {
-            return;
-        }
-        let waiting: usize = self.echoes.iter().map(|(_, evictions)| evictions.len()).sum();
-        let is_too_much = waiting + evictions.len() * 3 > MOST_ECHOES;
-        let evictions = if is_too_much { vec![Evict::All] } else { evictions };
-        for (after, due) in echoes(&evictions) {
-            if due.is_empty() {
-                continue;
-            }
-            let at = now + after;
-            let place = self.echoes.partition_point(|(other, _)| *other <= at);
-            self.echoes.insert(place, (at, due));
-        }
-        if is_too_much {
-            self.echoes.truncate(MOST_ECHOES);
-        }
-    }
-
-    async fn echo(&mut self, engine: &Arc<Engine>, now: Instant) {
-        let mut due = Vec::new();
-        while self.echoes.front().is_some_and(|(at, _)| *at <= now) {
-            due.extend(self.echoes.pop_front().into_iter().flat_map(|(_, evictions)| evictions));
-        }
-        evict(engine, due, Vec::new()).await;
     }
 
     /// Our project, from the event that made our application.
@@ -457,46 +319,6 @@ impl Stream {
     }
 }
 
-impl Soft {
-    /// Those of organizations at most once in a while, all others at once.
-    fn take(&mut self, changes: Vec<Evict>, now: Instant) -> Vec<Evict> {
-        let (wide, mut due): (Vec<_>, Vec<_>) =
-            changes.into_iter().partition(|what| matches!(what, Evict::Organization(_) | Evict::All));
-        for what in wide {
-            if self.waiting.len() >= MOST_WAITING {
-                self.waiting = vec![Evict::All];
-            } else if !self.waiting.contains(&what) {
-                self.waiting.push(what);
-            }
-        }
-        let rests = |at: Instant| now.saturating_duration_since(at) < SOFT_INTERVAL;
-        if !self.waiting.is_empty() && !self.done_at.is_some_and(rests) {
-            self.done_at = Some(now);
-            due.append(&mut self.waiting);
-        }
-        due
-    }
-}
-
-impl Grants {
-    fn learn(&mut self, event: &Event) {
-        let Some(user) = event.payload.user.as_ref().filter(|_| event.aggregate == "usergrant") else {
-            return;
-        };
-        if event.id.is_empty() {
-            return;
-        }
-        if self.users.insert(event.id.clone(), user.clone()).is_none() {
-            self.order.push_back(event.id.clone());
-        }
-        if self.order.len() > MOST_GRANTS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.users.remove(&oldest);
-        }
-    }
-}
-
 impl FeedError {
     /// Whether a smaller page may be answered.
     fn asks_for_less(&self) -> bool {
@@ -515,6 +337,13 @@ async fn evict(engine: &Arc<Engine>, ends: Vec<Evict>, changes: Vec<Evict>) {
         engine.cache.evict_softly(&changes, SOFT, now);
     });
     evicting.await.expect("evicting does not panic, and the runtime outlives its tasks");
+}
+
+/// For JWTs that are verified locally.
+fn remember(engine: &Engine, evictions: &[Evict], created: Micros) {
+    if let Some(feed) = &engine.feed {
+        feed.remember(evictions, created.seconds());
+    }
 }
 
 fn count_event(engine: &Engine, event: &Event) {

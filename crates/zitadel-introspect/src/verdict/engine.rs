@@ -8,24 +8,23 @@ use std::{
 use tokio::runtime::Handle;
 
 use crate::{
-    claims::{Claims, pool::RolePool},
+    claims::pool::RolePool,
     clock::{Clock, Now},
     error::{InvalidToken, Reason, issuer::IssuerError},
     issuer::{key_watch::KeyWatch, name::Issuer},
-    jwt::{Jwt, LocalJwts, Reading},
+    jwt::{Jwt, LocalJwts},
     names::ProjectId,
     requirement::{Ages, Requirement},
     stats::{Counters, Labels, Stats},
     token::AccessToken,
     verdict::{
-        Active, Outcome, Refused, Sent, Verdict,
+        Active, Outcome, Refused, Verdict,
         cache::{Cache, bounded::Key},
         fed::{Fed, FedClock},
         followed::Followed,
         freshness::{Asker, Freshness, Lifetimes, Obtained},
         in_flight::{InFlight, Joined, SentAt, Waiting},
         ledger::Position,
-        memory::Recalled,
         source::Source,
     },
 };
@@ -324,71 +323,6 @@ impl Engine {
         let freshness = self.settings.lifetimes.judge(&active, asker, self.clock.now());
         (freshness.serves() && !active.is_local && !self.cache.ledger.concerns(key, &active))
             .then_some(active)
-    }
-
-    /// Verifies a JWT where local verification is on; `None` where the issuer must be asked.
-    async fn verify_locally(
-        self: &Arc<Self>,
-        token: &AccessToken,
-        known: &Known,
-        now: Now,
-    ) -> Option<Outcome> {
-        let local = self.local.as_ref()?;
-        let sent = self.now_as_sent();
-        let can_ask = self.source.can_ask();
-        let must_confirm = self.settings.lifetimes.confirm_within.is_some();
-        // A JWT that was verified locally before must now be confirmed: verifying it again would restart
-        // `confirm_within`.
-        let awaits_confirmation = must_confirm && known.active.is_some();
-        if awaits_confirmation || (can_ask && self.cache.is_distrusted(&known.key)) {
-            return None;
-        }
-        let refuse = |reason: InvalidToken| Some(Ok(Verdict::Refused(reason.into())));
-        let Some(jwt) = Jwt::of(token) else {
-            return if can_ask { None } else { refuse(InvalidToken::Malformed) };
-        };
-        self.counters.local.count();
-        match local.read(&jwt, now).await {
-            Ok(Reading::Valid(mut claims)) => {
-                match self.recalled(known, &claims, now) {
-                    Recalled::Good => {}
-                    _ if can_ask => return None,
-                    Recalled::Ended => return refuse(InvalidToken::Inactive),
-                    Recalled::Unknown => return Some(Err(IssuerError::EventsUnknown)),
-                }
-                self.roles.share(&mut claims);
-                let at = Sent { at: now.instant, ..sent };
-                let active = Active::verified_locally(*claims, at, &known.key);
-                let active = Arc::new(active.told_by_events(self.feed.is_some()));
-                let verdict = Verdict::Active(Arc::clone(&active));
-                self.keep(known.key, &verdict, at);
-                if must_confirm {
-                    self.renew_ahead(token, known.key, &active);
-                }
-                Some(Ok(verdict))
-            }
-            // Also if the keys cannot be fetched: the issuer can still be asked.
-            Ok(Reading::Unreadable(_)) | Err(_) if can_ask => None,
-            Ok(Reading::Unreadable(reason)) => {
-                local.tell_unreadable(reason);
-                refuse(reason)
-            }
-            // This refusal is not held: it costs no question, and must not push out the issuer's answers about other
-            // tokens.
-            Ok(Reading::Refused(reason)) => refuse(reason),
-            Err(error) => Some(Err(error)),
-        }
-    }
-}
-
-impl Engine {
-    /// Whether events say that a JWT is still good; without a feed nobody says otherwise.
-    fn recalled(&self, known: &Known, claims: &Claims, now: Now) -> Recalled {
-        let Some(feed) = &self.feed else { return Recalled::Good };
-        // Until when events are known was read before the memory is looked into.
-        let ttl = self.settings.lifetimes.ttl;
-        let is_current = known.fed.age(now.instant).is_some_and(|age| age < known.key.spread_end(ttl));
-        if is_current { feed.recall(claims) } else { Recalled::Unknown }
     }
 }
 
