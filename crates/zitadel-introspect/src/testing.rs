@@ -115,6 +115,7 @@ fn recipe(issuer: Issuer, script: Script) -> Recipe {
     let lifetimes = Lifetimes {
         ttl: Duration::from_secs(60),
         longest_hold: Duration::from_secs(3600),
+        unfed_after: Duration::from_secs(15),
         refresh_ahead: None,
         stale_for: Duration::ZERO,
         confirm_within: None,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    builder::settings::{CACHE_TTL, Settings},
+    builder::settings::{CACHE_TTL, LONGEST_HOLD, Settings},
     echo,
     error::config::ConfigError,
     issuer::client_auth::ClientAuth,
@@ -125,6 +125,13 @@ impl Settings {
     /// A hold that is shorter than the time without a feed would shorten what the feed should prolong.
     fn check_longest_hold(&self) -> Result<(), ConfigError> {
         let ttl = self.cache.ttl.unwrap_or(CACHE_TTL);
+        let hold = self.cache.longest_hold.unwrap_or(LONGEST_HOLD);
+        if self.feed.is_some() && self.cache.refresh_ahead.is_some_and(|ahead| ahead > hold / 2) {
+            let problem = format!(
+                "is more than half of `longest_hold`, {hold:?}: verdicts would be renewed at each use"
+            );
+            return Err(ConfigError::invalid("refresh_ahead", problem, "choose a shorter time"));
+        }
         match self.cache.longest_hold.filter(|hold| *hold < ttl) {
             None => Ok(()),
             Some(hold) => {

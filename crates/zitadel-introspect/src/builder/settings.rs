@@ -132,6 +132,9 @@ impl Settings {
     }
 
     fn engine_settings(&self) -> EngineSettings {
+        let ttl = self.cache.ttl.unwrap_or(CACHE_TTL);
+        // A quarter of the time, but never within the time between two polls.
+        let polls = self.feed.as_ref().map_or(Duration::ZERO, |feed| feed.interval * 2);
         EngineSettings {
             issuer: self.issuer.clone(),
             audience: self.audience.clone(),
@@ -139,7 +142,8 @@ impl Settings {
             timeout: self.timeout,
             denial_interval: self.cache.denial_interval.unwrap_or(DENIAL_INTERVAL),
             lifetimes: Lifetimes {
-                ttl: self.cache.ttl.unwrap_or(CACHE_TTL),
+                ttl,
+                unfed_after: (ttl / 4).max(polls).min(ttl * 3 / 4),
                 longest_hold: self.cache.longest_hold.unwrap_or(LONGEST_HOLD),
                 refresh_ahead: self.cache.refresh_ahead,
                 stale_for: self.cache.stale_for.unwrap_or_default(),

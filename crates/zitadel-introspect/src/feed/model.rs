@@ -358,6 +358,7 @@ impl World {
         let lifetimes = Lifetimes {
             ttl: SECOND * 60,
             longest_hold: SECOND * 3600,
+            unfed_after: SECOND * 15,
             refresh_ahead: None,
             stale_for: Duration::ZERO,
             confirm_within: None,

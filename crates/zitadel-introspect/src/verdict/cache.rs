@@ -355,7 +355,14 @@ mod tests {
         let start = clock.now();
         let (ttl, stale_for) = (SECOND * 60, SECOND * 30);
         let longest_hold = SECOND * 3600;
-        let lifetimes = Lifetimes { ttl, stale_for, longest_hold, refresh_ahead: None, confirm_within: None };
+        let lifetimes = Lifetimes {
+            ttl,
+            stale_for,
+            longest_hold,
+            unfed_after: ttl,
+            refresh_ahead: None,
+            confirm_within: None,
+        };
         let fed = FedClock::new(start.instant).read();
         let cache = cache();
         let with_end = |end: i64| {

@@ -17,6 +17,8 @@ pub(crate) struct Lifetimes {
     pub(crate) ttl: Duration,
     /// With an event feed, verdicts answer for so long after their question, at most.
     pub(crate) longest_hold: Duration,
+    /// With an event feed, verdicts in use are renewed from this time without an event on.
+    pub(crate) unfed_after: Duration,
     /// Verdicts in use are renewed this long before their end.
     pub(crate) refresh_ahead: Option<Duration>,
     /// Verdicts past their end answer for this much longer while the issuer fails.
@@ -166,13 +168,14 @@ impl Lifetimes {
     }
 
     /// Whether a verdict in use is renewed before its end: where that is set, and where no event has been heard for a
-    /// quarter of the time that a verdict answers, one after the other.
+    /// while, one after the other.
     fn nears_end(&self, active: &Active, age: &Age) -> bool {
-        let is_ahead = |ahead: Duration| {
-            age.of_knowledge + ahead >= age.ends.0 || age.of_question.saturating_add(ahead) >= age.ends.1
-        };
-        let is_unfed = age.is_prolonged && age.of_knowledge >= self.ttl / 4 + active.share_of(self.ttl / 2);
-        is_unfed || self.refresh_ahead.is_some_and(is_ahead)
+        if !age.is_prolonged {
+            return self.refresh_ahead.is_some_and(|ahead| age.of_knowledge + ahead >= age.ends.0);
+        }
+        let last = (self.ttl * 3 / 4).saturating_sub(self.unfed_after);
+        age.of_knowledge >= self.unfed_after + active.share_of(last)
+            || self.refresh_ahead.is_some_and(|ahead| age.of_question + ahead >= age.ends.1)
     }
 }
 
@@ -273,6 +276,7 @@ mod tests {
         Lifetimes {
             ttl,
             longest_hold: ttl * 60,
+            unfed_after: ttl / 4,
             refresh_ahead: None,
             stale_for: Duration::ZERO,
             confirm_within: None,
@@ -445,6 +449,25 @@ mod tests {
         let lapses = held.active.spread_end(Duration::from_secs(3600)).as_secs();
         assert!((2700..3600).contains(&lapses));
         assert_eq!(held.at(3600, any, false), Ask, "the longest hold");
+    }
+
+    #[test]
+    fn with_a_feed_verdicts_are_renewed_ahead_of_the_longest_hold_alone() {
+        let fed = Scene::new(&[(0, 3600)], true);
+        let lifetimes = Lifetimes { refresh_ahead: Some(Duration::from_secs(50)), ..plain() };
+        let end = fed.active.spread_end(lifetimes.longest_hold);
+        let judged = |at: Duration| {
+            let now = Clock::default().now().at(fed.start + at);
+            let clock = FedClock::new(fed.start.checked_sub(Duration::from_secs(9)).expect("as above"));
+            clock.advance(fed.start);
+            clock.advance(fed.start + at);
+            let asker = Asker { ages: Ages::default(), obtained: Obtained::FromCache, fed: clock.read() };
+            lifetimes.judge(&fed.active, asker, now)
+        };
+        let second = Duration::from_secs(1);
+        assert_eq!(judged(second), Serve);
+        assert_eq!(judged(end.saturating_sub(second * 52)), Serve);
+        assert_eq!(judged(end.saturating_sub(second * 49)), ServeAndRenew);
     }
 
     #[test]

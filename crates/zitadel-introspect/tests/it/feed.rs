@@ -463,6 +463,9 @@ async fn settings_of_the_feed_that_cannot_be_are_refused() {
     assert!(refusal(fed.builder().longest_hold(SECOND * 59)).contains("`cache_ttl`"));
     assert!(refusal(fed.builder().longest_hold(SECOND * 86_401)).starts_with("longest_hold: "));
     assert!(refusal(fed.builder().cache_off()).contains("beside `cache_off`"));
+    let ahead = |seconds: u32| fed.builder().longest_hold(SECOND * 100).refresh_ahead(SECOND * seconds);
+    assert!(refusal(ahead(51)).starts_with("refresh_ahead: is more than half of `longest_hold`"));
+    assert!(ahead(50).build().is_ok());
     assert!(fed.builder().longest_hold(SECOND * 60).build().is_ok());
     assert!(fed.builder().longest_hold(SECOND * 86_400).build().is_ok());
     let token = fed.reader.pat().to_string();
