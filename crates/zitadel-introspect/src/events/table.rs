@@ -59,7 +59,7 @@ pub(crate) const OF_USERS: [&str; 19] = [
     "user.grant.added",
 ];
 
-pub(crate) const OF_PROJECTS: [&str; 20] = [
+pub(crate) const OF_PROJECTS: [&str; 21] = [
     ANCHOR,
     "user.grant.reactivated",
     "project.role.removed",
@@ -76,6 +76,7 @@ pub(crate) const OF_PROJECTS: [&str; 20] = [
     "org.removed",
     REMOVED_KEY,
     "instance.domain.removed",
+    "instance.domain.primary.set",
     "instance.removed",
     "group.users.added",
     "group.users.removed",
@@ -83,7 +84,7 @@ pub(crate) const OF_PROJECTS: [&str; 20] = [
 ];
 
 /// The types that change claims and take nothing away.
-pub(crate) const OF_CLAIMS: [&str; 25] = [
+pub(crate) const OF_CLAIMS: [&str; 29] = [
     ANCHOR,
     "user.username.changed",
     "user.domain.claimed",
@@ -95,6 +96,7 @@ pub(crate) const OF_CLAIMS: [&str; 25] = [
     "user.human.email.verified",
     "user.phone.changed",
     "user.phone.removed",
+    "user.phone.verified",
     "user.human.phone.changed",
     "user.human.phone.removed",
     "user.human.phone.verified",
@@ -108,6 +110,9 @@ pub(crate) const OF_CLAIMS: [&str; 25] = [
     "org.domain.primary.set",
     "org.domain.verified",
     "org.domain.removed",
+    "org.policy.domain.added",
+    "org.policy.domain.changed",
+    "org.policy.domain.removed",
     "group.changed",
 ];
 
@@ -199,6 +204,33 @@ const HARMLESS: &[&str] = &[
     "device.",
     "idpintent.",
     "milestone.",
+    "debug.",
+    "feature.",
+    "group.added",
+    "iam.",
+    "instance.added",
+    "instance.changed",
+    "instance.default.",
+    "instance.domain.added",
+    "instance.hosted_login_translation.",
+    "instance.iam.",
+    "instance.notification.",
+    "instance.oidc.settings.",
+    "instance.policy.",
+    "instance.secret.generator.",
+    "instance.trusted_domains.",
+    "key_pair.",
+    "limits.",
+    "org.hosted_login_translation.",
+    "org.policy.",
+    "permission.",
+    "quota.",
+    "restrictions.",
+    "schemauser.",
+    "settings.",
+    "system.",
+    "user.selfregistered",
+    "user_schema.",
     "web_key.",
     "auth_request.",
 ];
@@ -239,7 +271,10 @@ pub(crate) fn effect(event: &Event, ours: Option<&ProjectId>) -> Effect {
             ends(if is_ours { Evict::All } else { Evict::FirstLogin })
         }
         // Whether it is our project's organization is not known.
-        "org.deactivated" | "instance.domain.removed" | "instance.removed" => all(),
+        "org.deactivated"
+        | "instance.domain.removed"
+        | "instance.domain.primary.set"
+        | "instance.removed" => all(),
         "org.removed" if event.id.is_empty() => all(),
         "org.removed" => {
             let id = event.id.as_str();
@@ -256,19 +291,30 @@ pub(crate) fn effect(event: &Event, ours: Option<&ProjectId>) -> Effect {
             None => all(),
         },
         "group.removed" | "group.changed" => ends(Evict::Groups).echoed(),
-        "org.changed" | "org.domain.primary.set" | "org.domain.verified" | "org.domain.removed" => {
-            changes(if event.id.is_empty() {
-                Evict::All
-            } else {
-                Evict::Organization(event.id.as_str().into())
-            })
-        }
+        // What an action computes may have changed; names of users follow the policies of domains.
+        kind if of_actions(kind) || kind.starts_with("instance.policy.domain.") => changes(Evict::All),
+        kind if of_organizations(kind) => changes(if event.id.is_empty() {
+            Evict::All
+        } else {
+            Evict::Organization(event.id.as_str().into())
+        }),
         kind if OF_CLAIMS.contains(&kind) && kind != ANCHOR => changes(user_or_all(event)),
         kind if kind == ANCHOR || HARMLESS.iter().any(|harmless| kind.starts_with(harmless)) => {
             Effect::default()
         }
         _ => Effect { is_unknown: true, ..unknown(event, ours) },
     }
+}
+
+fn of_actions(kind: &str) -> bool {
+    ["action.", "org.flow.", "execution.", "target."].iter().any(|prefix| kind.starts_with(prefix))
+}
+
+/// What changes the claims of all users of an organization.
+fn of_organizations(kind: &str) -> bool {
+    matches!(kind, "org.changed" | "org.domain.primary.set" | "org.domain.verified" | "org.domain.removed")
+        || kind.starts_with("org.policy.domain.")
+        || kind.starts_with("org.metadata.")
 }
 
 /// A type that is not known here: what its aggregate says.
@@ -583,6 +629,30 @@ mod tests {
                 assert_eq!(effect.ends, [ended], "{aggregate}");
             }
         }
+    }
+
+    /// All 556 types that a running ZITADEL listed.
+    #[test]
+    fn each_type_of_zitadel_is_known() {
+        let types: Vec<_> = include_str!("../../tests/recordings/event-types.txt").lines().collect();
+        assert_eq!(types.len(), 556);
+        for kind in types {
+            let aggregate = kind.split('.').next().unwrap();
+            let known = effect(&event(kind, aggregate, "1"), None);
+            assert!(!known.is_unknown, "{kind}");
+        }
+        for kind in ["action.changed", "execution.set", "org.flow.cleared", "instance.policy.domain.changed"]
+        {
+            assert_eq!(effect(&event(kind, "x", "1"), None).changes, [Evict::All], "{kind}");
+        }
+        for kind in ["org.metadata.set", "org.policy.domain.changed", "org.changed"] {
+            assert_eq!(
+                effect(&event(kind, "org", "1"), None).changes,
+                [Evict::Organization("1".into())],
+                "{kind}"
+            );
+        }
+        assert_eq!(effect(&event("instance.domain.primary.set", "instance", "1"), None).ends, [Evict::All]);
     }
 
     #[test]
