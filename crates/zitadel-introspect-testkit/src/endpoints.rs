@@ -31,6 +31,8 @@ pub enum Endpoint {
     Token,
     /// `/admin/v1/events/_search`
     EventSearch,
+    /// `/admin/v1/events/types/_search`
+    EventTypes,
 }
 
 impl Endpoint {
@@ -43,6 +45,7 @@ impl Endpoint {
             "/oauth/v2/revoke" => Some(Self::Revocation),
             "/oauth/v2/token" => Some(Self::Token),
             "/admin/v1/events/_search" => Some(Self::EventSearch),
+            "/admin/v1/events/types/_search" => Some(Self::EventTypes),
             _ => None,
         }
     }
@@ -76,7 +79,8 @@ pub(crate) fn answer(state: &mut State, question: &Question) -> Answer {
         (Endpoint::EventSearch, &Method::POST) => {
             search::answer(state, question.authorization.as_deref(), &question.body)
         }
-        (Endpoint::EventSearch, _) => search::method_not_allowed(),
+        (Endpoint::EventTypes, &Method::POST) => search::types(state, question.authorization.as_deref()),
+        (Endpoint::EventSearch | Endpoint::EventTypes, _) => search::method_not_allowed(),
         _ => Answer::plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", ""),
     }
 }

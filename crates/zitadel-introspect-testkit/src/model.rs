@@ -41,6 +41,8 @@ pub(crate) struct State {
     /// When the event search shows an event; `None` for never.
     pub(crate) event_delay: Option<Duration>,
     pub(crate) webhooks: Webhooks,
+    /// Types that ZITADEL v4 does not have.
+    pub(crate) event_types: Vec<String>,
     pub(crate) grant_lag: Duration,
     /// The grants as introspection shows them until an instant, the oldest first.
     pub(crate) grants_before: VecDeque<(Instant, Vec<Grant>)>,
@@ -262,6 +264,7 @@ impl State {
             user_keys: Vec::new(),
             event_delay: Some(Duration::ZERO),
             webhooks: Webhooks::default(),
+            event_types: Vec::new(),
             grant_lag: Duration::ZERO,
             grants_before: VecDeque::new(),
         };

@@ -19,6 +19,8 @@ const LONGEST: usize = 200;
 /// The roles of an instance that may read events.
 const READERS: [&str; 2] = ["IAM_OWNER", "IAM_OWNER_VIEWER"];
 
+const TYPES: &str = include_str!("event-types.txt");
+
 /// A search as it was asked.
 #[derive(Default)]
 struct Search {
@@ -53,6 +55,16 @@ pub(crate) fn answer(state: &State, authorization: Option<&str>, body: &[u8]) ->
     let found: Vec<Value> = search.find(state).map(|event| shown(state, event)).collect();
     let body = if found.is_empty() { json!({}) } else { json!({"events": found}) };
     Answer::json(StatusCode::OK, &body)
+}
+
+/// All event types: those of a running ZITADEL v4, and those that a test has added.
+pub(crate) fn types(state: &State, authorization: Option<&str>) -> Answer {
+    if let Err(refused) = check_right(state, authorization) {
+        return *refused;
+    }
+    let own = state.event_types.iter().map(String::as_str);
+    let types: Vec<Value> = TYPES.lines().chain(own).map(|kind| json!({"type": kind})).collect();
+    Answer::json(StatusCode::OK, &json!({"eventTypes": types}))
 }
 
 pub(crate) fn method_not_allowed() -> Answer {

@@ -8,5 +8,6 @@ mod past;
 mod reader;
 pub(crate) mod search;
 pub(crate) mod settings;
+mod types;
 mod users;
 mod waiting;

@@ -340,6 +340,16 @@ impl Issuer {
         signing_key
     }
 
+    /// Lets the issuer know one more event type, as a later ZITADEL may. [`emit`](Self::emit) makes its events.
+    pub fn add_event_type(&self, kind: &str) {
+        self.shared.change(|state| state.event_types.push(kind.to_owned()));
+    }
+
+    /// Makes an event that no call of the testkit makes, about a user.
+    pub fn emit(&self, kind: &'static str, user: &User) {
+        self.shared.change(|state| state.emit_for_user(&user.id(), kind, None));
+    }
+
     /// Chooses what becomes of further webhooks: lost, doubled, late or empty.
     pub fn deliver(&self, webhooks: Webhooks) {
         self.shared.change(|state| state.webhooks = webhooks);

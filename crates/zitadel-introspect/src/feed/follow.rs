@@ -10,11 +10,12 @@ use crate::{
     error::{causes::causes, feed::FeedError, issuer::IssuerError},
     events::{
         event::{Event, Micros},
-        table::{self, AGGREGATES, Effect, OF_CLAIMS, OF_PROJECTS, OF_USERS, REMOVED_KEY},
+        table::{self, Effect, OF_CLAIMS, OF_PROJECTS, OF_USERS, REMOVED_KEY},
     },
     feed::{
         reader::{Brought, Reader, Step},
         search::{Filter, Search},
+        types::Types,
         users::Users,
         waiting::{Echoes, Soft},
     },
@@ -46,6 +47,7 @@ pub(crate) struct Follower {
     echoes: Echoes,
     soft: Soft,
     pub(super) users: Users,
+    pub(super) types: Types,
     deep_at: Option<Instant>,
     clocks: Option<(Instant, SystemTime)>,
     other_since: Option<Instant>,
@@ -70,15 +72,10 @@ impl Follower {
         interval: Duration,
         follows_claims: bool,
     ) -> Self {
-        let stream = |types, is_of_claims| Stream {
-            filter: Filter { types, aggregates: &AGGREGATES },
-            reader: Reader::new(),
-            is_of_claims,
-            complete_at: None,
-        };
-        let mut streams = vec![stream(&OF_USERS[..], false), stream(&OF_PROJECTS, false)];
+        let mut streams =
+            vec![Stream::new(Filter::new(OF_USERS), false), Stream::new(Filter::new(OF_PROJECTS), false)];
         if follows_claims {
-            streams.push(stream(&OF_CLAIMS, true));
+            streams.push(Stream::new(Filter::new(OF_CLAIMS), true));
         }
         Self {
             engine: Arc::downgrade(engine),
@@ -88,6 +85,7 @@ impl Follower {
             echoes: Echoes::default(),
             soft: Soft::default(),
             users: Users::default(),
+            types: Types::default(),
             deep_at: None,
             clocks: None,
             other_since: None,
@@ -145,6 +143,7 @@ impl Follower {
             let now = self.streams[0].reader.newest().map(Micros::seconds).unwrap_or_default();
             feed.with_memory(|memory| memory.sweep(now));
         }
+        self.learn_types(began.instant).await;
         self.catch_up(engine).await
     }
 
@@ -152,7 +151,7 @@ impl Follower {
         let Stream { filter, reader, .. } = &mut self.streams[number];
         let mut query = reader.begin(is_deep);
         loop {
-            match self.search.page(*filter, &query).await {
+            match self.search.page(filter, &query).await {
                 Ok(page) => match reader.page(page, brought)? {
                     Step::More(next) => query = next,
                     Step::Complete => return Ok(()),
@@ -313,6 +312,10 @@ impl Follower {
 }
 
 impl Stream {
+    pub(super) fn new(filter: Filter, is_of_claims: bool) -> Self {
+        Self { filter, reader: Reader::new(), is_of_claims, complete_at: None }
+    }
+
     fn is_due(&self, now: Instant) -> bool {
         let rests = |at: Instant| self.is_of_claims && now.saturating_duration_since(at) < CLAIMS_INTERVAL;
         !self.complete_at.is_some_and(rests)

@@ -44,10 +44,10 @@ impl Follower {
         look_ups: &mut usize,
     ) -> Result<(), FeedError> {
         let Some(feed) = &engine.feed else { return Ok(()) };
-        let filter = self.streams[number].filter;
+        let filter = self.streams[number].filter.clone();
         let mut query = Query { since: Some(since), until: Some(until), limit: MOST_PER_PAGE };
         loop {
-            let page = self.search.page(filter, &query).await?;
+            let page = self.search.page(&filter, &query).await?;
             let is_full = page.len() >= query.limit;
             let last = page.iter().map(|(created, _)| *created).max();
             for (created, event) in &page {

@@ -13,7 +13,10 @@ use url::Url;
 
 use crate::{
     error::{feed::FeedError, issuer::IssuerError},
-    events::event::{Event, Micros, read_answer},
+    events::{
+        event::{Event, Micros, read_answer, text},
+        table::AGGREGATES,
+    },
     feed::{credentials::Tokens, reader::Query},
     issuer::{
         answer::{JSON, MAX_ERROR_BYTES, read_bounded, send_error},
@@ -23,6 +26,7 @@ use crate::{
 };
 
 const PATH: &str = "/admin/v1/events/_search";
+const TYPES_PATH: &str = "/admin/v1/events/types/_search";
 /// The time for one search.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest answer.
@@ -31,10 +35,16 @@ pub(crate) const MOST_BYTES: usize = 8 * 1024 * 1024;
 const NO_MEMBERSHIP: &str = "AUTHZ-cdgFk";
 
 /// Which events are asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Filter {
-    pub(crate) types: &'static [&'static str],
+    pub(crate) types: Vec<String>,
     pub(crate) aggregates: &'static [&'static str],
+}
+
+impl Filter {
+    pub(crate) fn new<'a>(types: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { types: types.into_iter().map(str::to_owned).collect(), aggregates: &AGGREGATES }
+    }
 }
 
 pub(crate) struct Search {
@@ -52,7 +62,7 @@ impl Search {
     /// One page of a stretch of events.
     pub(crate) async fn page(
         &mut self,
-        filter: Filter,
+        filter: &Filter,
         query: &Query,
     ) -> Result<Vec<(Micros, Event)>, FeedError> {
         let mut body = json!({
@@ -84,6 +94,22 @@ impl Search {
         self.ask(&body).await
     }
 
+    /// All event types that the issuer knows.
+    pub(crate) async fn event_types(&mut self) -> Result<Vec<String>, FeedError> {
+        #[derive(serde::Deserialize)]
+        struct Known {
+            #[serde(rename = "eventTypes")]
+            types: Vec<Value>,
+        }
+
+        let url = self.http.at(TYPES_PATH);
+        let answer = self.answer(&url, "{}").await?;
+        let known: Known = serde_json::from_str(&answer).map_err(|_| {
+            FeedError::Issuer(IssuerError::Unusable { problem: "it is no list of event types" })
+        })?;
+        Ok(known.types.iter().filter_map(|known| text(known.get("type"))).collect())
+    }
+
     /// The newest events of one type.
     pub(crate) async fn newest(
         &mut self,
@@ -95,24 +121,29 @@ impl Search {
     }
 
     async fn ask(&mut self, body: &Value) -> Result<Vec<(Micros, Event)>, FeedError> {
-        let body = body.to_string();
+        let url = self.url.clone();
+        let answer = self.answer(&url, &body.to_string()).await?;
+        let unusable = IssuerError::Unusable { problem: "it is no list of events with their times" };
+        read_answer(&answer).ok_or(FeedError::Issuer(unusable))
+    }
+
+    async fn answer(&mut self, url: &Url, body: &str) -> Result<String, FeedError> {
         let asking = async {
             let token = self.tokens.get().await?;
-            self.exchange(&body, &token).await
+            self.exchange(url, body, &token).await
         };
         let answer = tokio::time::timeout(TIMEOUT, asking).await;
         let answer = answer.unwrap_or(Err(FeedError::Issuer(IssuerError::TimedOut)));
         if matches!(answer, Err(FeedError::Unauthorized | FeedError::Forbidden)) {
             self.tokens.forget();
         }
-        let unusable = IssuerError::Unusable { problem: "it is no list of events with their times" };
-        read_answer(&answer?).ok_or(FeedError::Issuer(unusable))
+        answer
     }
 
-    async fn exchange(&self, body: &str, token: &SecretString) -> Result<String, FeedError> {
+    async fn exchange(&self, url: &Url, body: &str, token: &SecretString) -> Result<String, FeedError> {
         let attempt = |client: reqwest::Client| {
             let request = client
-                .post(self.url.clone())
+                .post(url.clone())
                 .bearer_auth(token.expose_secret())
                 .header(CONTENT_TYPE, "application/json")
                 .header(CACHE_CONTROL, "no-store")

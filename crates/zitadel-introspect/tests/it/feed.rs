@@ -575,3 +575,24 @@ async fn local_verification_is_called_by_what_it_sees() {
     let beside = refusal(fed.builder().verify_jwts_locally_without_revocation(&*project));
     assert!(beside.contains("call `verify_jwts_locally`"), "{beside}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_type_of_a_later_zitadel_ends_what_its_aggregate_says() {
+    let fed = Fed::new().await;
+    fed.world.issuer.add_event_type("user.of.tomorrow");
+    let verifier = fed.start(fed.builder()).await;
+    within(fed.world.issuer.asked(Endpoint::EventTypes, 1)).await;
+    fed.polled().await;
+    let (user, other) = (fed.world.issuer.service_user("user"), fed.world.issuer.service_user("other"));
+    let any = Requirement::any_caller();
+    for token in [user.pat(), other.pat()] {
+        assert_eq!(status(&require(&verifier, &token, &any).await), 200);
+    }
+    assert_eq!(verifier.stats().held, 2);
+    fed.world.issuer.emit("user.of.tomorrow", &user);
+    // A fourth search belongs to a poll.
+    fed.polled().await;
+    fed.polled().await;
+    assert_eq!(verifier.stats().held, 1);
+    assert_eq!(fed.world.issuer.request_count(Endpoint::EventTypes), 1, "once in an hour");
+}

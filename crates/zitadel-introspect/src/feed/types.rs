@@ -1,0 +1,66 @@
+//! Which event types the issuer knows: a later ZITADEL may have new ones.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    events::{
+        event::Event,
+        table::{self, AGGREGATES, ANCHOR, OF_CLAIMS, OF_PROJECTS, OF_USERS},
+    },
+    feed::{
+        follow::{Follower, Stream},
+        search::Filter,
+    },
+};
+
+const INTERVAL: Duration = Duration::from_secs(3600);
+/// So many new types are followed: ZITADEL takes 30 in one search, and one is the anchor.
+const MOST: usize = 29;
+
+/// What is known of the issuer's types.
+#[derive(Default)]
+pub(super) struct Types {
+    asked_at: Option<Instant>,
+    followed: BTreeSet<String>,
+    is_told: bool,
+}
+
+impl Follower {
+    /// At the start and each hour: follows new types of the aggregates that matter, and says which of ours are missing.
+    pub(super) async fn learn_types(&mut self, now: Instant) {
+        let rests = |at: Instant| now.saturating_duration_since(at) < INTERVAL;
+        if self.types.asked_at.is_some_and(rests) {
+            return;
+        }
+        self.types.asked_at = Some(now);
+        // An issuer that does not say it is read as before.
+        let Ok(known) = self.search.event_types().await else { return };
+        let ours = [&OF_USERS[..], &OF_PROJECTS, &OF_CLAIMS].into_iter().flatten();
+        let missing: Vec<_> = ours.filter(|kind| !known.iter().any(|known| known == *kind)).collect();
+        if !missing.is_empty() && !std::mem::replace(&mut self.types.is_told, true) {
+            tracing::info!(?missing, "the issuer does not know these event types: it never sends them");
+        }
+        let new: Vec<String> = known
+            .into_iter()
+            .filter(|kind| is_new(kind) && !self.types.followed.contains(kind))
+            .take(MOST - self.types.followed.len().min(MOST))
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        tracing::warn!(types = ?new, "the issuer has event types that are not known here: what they may concern is evicted");
+        let filter = Filter::new(std::iter::once(ANCHOR).chain(new.iter().map(String::as_str)));
+        self.types.followed.extend(new);
+        self.streams.push(Stream::new(filter, false));
+    }
+}
+
+/// A type of one of our aggregates that the table does not have.
+fn is_new(kind: &str) -> bool {
+    let aggregate = kind.split('.').next().unwrap_or_default();
+    let event = Event { kind: kind.to_owned(), id: "1".to_owned(), ..Event::default() };
+    AGGREGATES.contains(&aggregate) && table::effect(&event, None).is_unknown
+}
