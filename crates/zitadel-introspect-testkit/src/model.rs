@@ -271,7 +271,10 @@ impl State {
         state.instance = state.new_id();
         state.administrator = state.new_id();
         state.add_organization("ZITADEL");
-        // As in every instance: its first event of this kind.
+        // As in every instance: its first events.
+        let aggregate =
+            Aggregate { id: state.instance.clone(), kind: "instance", owner: state.instance.clone() };
+        state.emit(aggregate, "instance.added", Some(serde_json::json!({"name": "ZITADEL"})));
         state.give_instance_role(&state.administrator.clone(), "IAM_OWNER");
         state
     }

@@ -318,10 +318,10 @@ impl Issuer {
         self.shared.change(|state| state.grant_lag = lag);
     }
 
-    /// Removes all events that are older: another history, as after a restore. Only the first one of the instance stays.
+    /// Removes all events that are older: another history, as after a restore. Only the first ones of the instance stay.
     pub fn forget_events(&self) {
         self.shared.change(|state| {
-            state.events.truncate(1);
+            state.events.truncate(2);
         });
     }
 

@@ -73,7 +73,7 @@ pub(crate) const OF_PROJECTS: [&str; 21] = [
     "project.application.removed",
     "project.application.oidc.key.removed",
     "org.deactivated",
-    "org.removed",
+    REMOVED_ORGANIZATION,
     REMOVED_KEY,
     "instance.domain.removed",
     "instance.domain.primary.set",
@@ -122,6 +122,7 @@ pub(crate) const AGGREGATES: [&str; 9] =
     ["user", "oidc_session", "session", "usergrant", "project", "org", "web_key", "instance", "group"];
 
 pub(crate) const ANCHOR: &str = "instance.member.added";
+const REMOVED_ORGANIZATION: &str = "org.removed";
 pub(crate) const REMOVED_KEY: &str = "web_key.removed";
 
 /// What says of a new token that it replaces another one.
@@ -275,8 +276,8 @@ pub(crate) fn effect(event: &Event, ours: Option<&ProjectId>) -> Effect {
         | "instance.domain.removed"
         | "instance.domain.primary.set"
         | "instance.removed" => all(),
-        "org.removed" if event.id.is_empty() => all(),
-        "org.removed" => {
+        REMOVED_ORGANIZATION if event.id.is_empty() => all(),
+        REMOVED_ORGANIZATION => {
             let id = event.id.as_str();
             let known = ends(Evict::UsersOf(id.into())).and(Evict::RolesFrom(id.into())).echoed();
             // Verdicts whose organization is not known: softly, since anybody who registers can remove an organization.
@@ -400,6 +401,12 @@ fn needs(what: Whose, or: Evict) -> Effect {
 }
 
 impl Effect {
+    /// What JWTs must not be older than.
+    pub(crate) fn remembered(&self, event: &Event) -> Vec<Evict> {
+        let softly = if event.kind == REMOVED_ORGANIZATION { &self.changes[..] } else { &[] };
+        if self.only_widens { Vec::new() } else { self.ends.iter().chain(softly).cloned().collect() }
+    }
+
     fn and(mut self, what: Evict) -> Self {
         self.ends.push(what);
         self

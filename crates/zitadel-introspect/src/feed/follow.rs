@@ -13,6 +13,7 @@ use crate::{
         table::{self, Effect, OF_CLAIMS, OF_PROJECTS, OF_USERS, REMOVED_KEY},
     },
     feed::{
+        past::Past,
         reader::{Brought, Reader, Step},
         search::{Filter, Search},
         types::Types,
@@ -31,6 +32,8 @@ const DEEP_INTERVAL: Duration = Duration::from_secs(30);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The pages of one round: more events than are remembered.
+pub(super) const MOST_PAGES: usize = 300;
 /// A history is another one when the newest event is missing for so long.
 const OTHER_HISTORY_AFTER: Duration = Duration::from_secs(5);
 /// A failure is logged at once, and then so often.
@@ -45,9 +48,11 @@ pub(crate) struct Follower {
     interval: Duration,
     pub(super) streams: Vec<Stream>,
     echoes: Echoes,
+    soft_echoes: Echoes,
     soft: Soft,
     pub(super) users: Users,
     pub(super) types: Types,
+    pub(super) past: Past,
     deep_at: Option<Instant>,
     clocks: Option<(Instant, SystemTime)>,
     other_since: Option<Instant>,
@@ -83,9 +88,11 @@ impl Follower {
             interval,
             streams,
             echoes: Echoes::default(),
+            soft_echoes: Echoes::default(),
             soft: Soft::default(),
             users: Users::default(),
             types: Types::default(),
+            past: Past::default(),
             deep_at: None,
             clocks: None,
             other_since: None,
@@ -124,15 +131,14 @@ impl Follower {
             if !self.streams[number].is_due(began.instant) {
                 continue;
             }
-            let mut brought = Brought::default();
-            let round = self.round(number, is_deep, &mut brought).await;
-            self.apply(engine, brought, &mut look_ups).await;
-            match round {
+            match self.round(engine, number, is_deep, &mut look_ups).await {
                 Ok(()) => self.streams[number].complete_at = Some(began.instant),
                 Err(error) => outcome = Err(error),
             }
         }
-        evict(engine, self.echoes.due(began.instant), Vec::new()).await;
+        let again = self.soft_echoes.due(began.instant);
+        let again = self.soft.take(again, began.instant);
+        evict(engine, self.echoes.due(began.instant), again).await;
         outcome?;
         self.know_project(engine).await?;
         if is_first {
@@ -144,25 +150,44 @@ impl Follower {
             feed.with_memory(|memory| memory.sweep(now));
         }
         self.learn_types(began.instant).await;
-        self.catch_up(engine).await
+        self.catch_up(engine, began.instant).await;
+        Ok(())
     }
 
-    async fn round(&mut self, number: usize, is_deep: bool, brought: &mut Brought) -> Result<(), FeedError> {
-        let Stream { filter, reader, .. } = &mut self.streams[number];
-        let mut query = reader.begin(is_deep);
-        loop {
-            match self.search.page(filter, &query).await {
-                Ok(page) => match reader.page(page, brought)? {
-                    Step::More(next) => query = next,
-                    Step::Complete => return Ok(()),
-                },
-                Err(error) if error.asks_for_less() => {
-                    // The next poll, too, asks for less.
+    /// Reads a stream up to its newest event, and applies each page.
+    async fn round(
+        &mut self,
+        engine: &Arc<Engine>,
+        number: usize,
+        is_deep: bool,
+        look_ups: &mut usize,
+    ) -> Result<(), FeedError> {
+        let mut query = self.streams[number].reader.begin(is_deep);
+        for page in 0..MOST_PAGES {
+            let Stream { filter, reader, .. } = &mut self.streams[number];
+            match self.search.page(filter, &query, page == 0).await {
+                Ok(page) => {
+                    let mut brought = Brought::default();
+                    let step = reader.page(page, &mut brought);
+                    self.apply(engine, brought, look_ups).await;
+                    match step? {
+                        Step::More(next) => query = next,
+                        Step::Complete => return Ok(()),
+                    }
+                }
+                Err(error @ FeedError::Issuer(IssuerError::TooLarge { .. })) => {
                     query = reader.ask_for_less().ok_or(error)?;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if matches!(error, FeedError::Issuer(IssuerError::TimedOut)) {
+                        // The next poll asks for less.
+                        let _ = reader.ask_for_less();
+                    }
+                    return Err(error);
+                }
             }
         }
+        Err(FeedError::Issuer(IssuerError::Unusable { problem: "its pages do not end" }))
     }
 
     /// Evicts what the events end, with one look at the cache, and another one for what must be looked up.
@@ -171,9 +196,10 @@ impl Follower {
             engine.fed.break_off();
         }
         let (mut ends, mut changes, mut echoes, mut needs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        if brought.has_lost_some {
+        if let Some(lost_at) = brought.lost_at {
             tracing::warn!("more events at once than can be read: all verdicts are evicted");
             ends.push(Evict::All);
+            remember(engine, &[Evict::All], lost_at);
         }
         if brought.late > 0 {
             tracing::warn!(events = brought.late, "events became visible late: they ended verdicts late");
@@ -185,8 +211,7 @@ impl Follower {
             if event.kind == REMOVED_KEY
                 && let Some(local) = &engine.local
             {
-                // A new set without the key: until then its JWTs are asked about, since the end of all is remembered.
-                let _ = local.keys.fetch().await;
+                local.keys.remove(&event.id);
             }
             if effect.is_unknown {
                 tracing::warn!(event_type = ?event.kind, "an event of an unknown type: all that it may concern is evicted");
@@ -194,14 +219,14 @@ impl Follower {
             if effect.echoes {
                 echoes.extend(effect.ends.iter().cloned());
             }
-            if !effect.only_widens {
-                remember(engine, &effect.ends, *created);
-            }
+            remember(engine, &effect.remembered(event), *created);
             ends.extend(effect.ends);
             changes.extend(effect.changes);
             needs.extend(effect.needs.map(|needed| (*created, needed, effect.echoes, effect.only_widens)));
         }
-        let changes = self.soft.take(changes, engine.clock.now().instant);
+        let now = engine.clock.now().instant;
+        self.soft_echoes.add(changes.clone(), now);
+        let changes = self.soft.take(changes, now);
         evict(engine, ends, changes).await;
         // What must be looked up does not delay what is known.
         let mut found = Vec::new();
@@ -305,6 +330,7 @@ impl Follower {
         }
         if let Some(feed) = &engine.feed {
             feed.with_memory(|memory| *memory = Memory::default());
+            self.past = Past::default();
         }
         engine.cache.evict(&[Evict::All], now);
         self.other_since = None;
@@ -319,13 +345,6 @@ impl Stream {
     fn is_due(&self, now: Instant) -> bool {
         let rests = |at: Instant| self.is_of_claims && now.saturating_duration_since(at) < CLAIMS_INTERVAL;
         !self.complete_at.is_some_and(rests)
-    }
-}
-
-impl FeedError {
-    /// Whether a smaller page may be answered.
-    fn asks_for_less(&self) -> bool {
-        matches!(self, Self::Issuer(IssuerError::TooLarge { .. }))
     }
 }
 

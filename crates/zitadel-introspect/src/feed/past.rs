@@ -1,10 +1,12 @@
 //! Reads the past, for JWTs that were issued before the start.
 
+use std::time::{Duration, Instant};
+
 use crate::{
-    error::feed::FeedError,
+    error::{feed::FeedError, issuer::IssuerError},
     events::event::Micros,
     feed::{
-        follow::Follower,
+        follow::{Follower, MOST_PAGES, Stream},
         reader::{MOST_PER_PAGE, Query},
     },
     verdict::{engine::Engine, evict::Evict, memory::DEPTH},
@@ -12,28 +14,73 @@ use crate::{
 
 /// In seconds: so much of the past is read after each poll, until enough is known for JWTs.
 const SLICE: i64 = 300;
+/// After a failure, before the next attempt.
+const REST: Duration = Duration::from_secs(30);
+
+/// How far the past was read.
+#[derive(Default)]
+pub(super) struct Past {
+    /// What is older is not shown any more.
+    oldest: Option<i64>,
+    /// Not before this instant: reading it has failed.
+    rests_until: Option<Instant>,
+}
 
 impl Follower {
-    /// Reads one more stretch of the past, for JWTs that were issued before the start.
-    pub(super) async fn catch_up(&mut self, engine: &Engine) -> Result<(), FeedError> {
+    /// Reads one more stretch of the past. A failure delays no poll.
+    pub(super) async fn catch_up(&mut self, engine: &Engine, now: Instant) {
+        if self.past.rests_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.past.rests_until = match self.read_slice(engine).await {
+            Ok(()) => None,
+            Err(_) => now.checked_add(REST),
+        };
+    }
+
+    async fn read_slice(&mut self, engine: &Engine) -> Result<(), FeedError> {
         let Some(feed) = &engine.feed else { return Ok(()) };
-        let Some(known) = feed.with_memory(|memory| memory.known_from()) else { return Ok(()) };
+        let Some((known, has_lost)) = feed.with_memory(|memory| (memory.known_from(), memory.has_lost()))
+        else {
+            return Ok(());
+        };
         let newest = self.streams.iter().filter_map(|stream| stream.reader.newest()).max();
         let from = self.streams.iter().filter_map(|stream| stream.reader.from()).max();
         let (Some(newest), Some(from)) = (newest, from) else { return Ok(()) };
         let known = known.unwrap_or(from.seconds() + 1);
-        if newest.seconds() - known >= DEPTH {
+        let oldest = self.oldest().await?;
+        if has_lost || newest.seconds() - known >= DEPTH || known <= oldest {
             return Ok(());
         }
-        let (since, until) = (Micros::of_seconds(known - SLICE), Micros::of_seconds(known + 1));
+        let since = oldest.max(known.saturating_sub(SLICE));
+        let range = (Micros::of_seconds(since - 1), Micros::of_seconds(known + 1));
         let mut look_ups = 0;
         for number in 0..self.streams.len() {
             if !self.streams[number].is_of_claims {
-                self.read_past(engine, number, (since, until), &mut look_ups).await?;
+                self.read_past(engine, number, range, &mut look_ups).await?;
             }
         }
-        feed.with_memory(|memory| memory.know_from(known - SLICE));
+        feed.with_memory(|memory| memory.know_from(since));
         Ok(())
+    }
+
+    /// The oldest event that all searches still show, in Unix seconds. Where the instance's first event is shown, nothing
+    /// is missing.
+    async fn oldest(&mut self) -> Result<i64, FeedError> {
+        if let Some(oldest) = self.past.oldest {
+            return Ok(oldest);
+        }
+        let first = self.search.newest("instance", "instance.added").await?;
+        let mut oldest = i64::MIN;
+        for number in 0..self.streams.len() {
+            let Stream { filter, is_of_claims, .. } = &self.streams[number];
+            if first.is_empty() && !is_of_claims {
+                let first = self.search.oldest(filter).await?;
+                oldest = oldest.max(first.map_or(i64::MAX, Micros::seconds));
+            }
+        }
+        self.past.oldest = Some(oldest);
+        Ok(oldest)
     }
 
     async fn read_past(
@@ -46,17 +93,14 @@ impl Follower {
         let Some(feed) = &engine.feed else { return Ok(()) };
         let filter = self.streams[number].filter.clone();
         let mut query = Query { since: Some(since), until: Some(until), limit: MOST_PER_PAGE };
-        loop {
-            let page = self.search.page(&filter, &query).await?;
+        for _ in 0..MOST_PAGES {
+            let page = self.search.page(&filter, &query, false).await?;
             let is_full = page.len() >= query.limit;
             let last = page.iter().map(|(created, _)| *created).max();
             for (created, event) in &page {
                 let effect = self.effect(engine, event);
-                if effect.only_widens {
-                    continue;
-                }
-                feed.remember(&effect.ends, created.seconds());
-                if let Some(needed) = effect.needs {
+                feed.remember(&effect.remembered(event), created.seconds());
+                if let Some(needed) = effect.needs.filter(|_| !effect.only_widens) {
                     let ended = self.users.look_up(&mut self.search, needed, look_ups).await;
                     feed.remember(ended.as_slice(), created.seconds());
                 }
@@ -71,5 +115,6 @@ impl Follower {
                 query.since = Some(last);
             }
         }
+        Err(FeedError::Issuer(IssuerError::Unusable { problem: "its pages do not end" }))
     }
 }

@@ -64,8 +64,8 @@ pub(crate) struct Brought {
     pub(crate) events: Vec<(Micros, Event)>,
     /// How many of them lay further back than the overlap: rounds that are not deep would have missed them.
     pub(crate) late: usize,
-    /// One push has more events than can be read: anything may have ended.
-    pub(crate) has_lost_some: bool,
+    /// When one push had more events than can be read: anything may have ended.
+    pub(crate) lost_at: Option<Micros>,
     /// More events than can be remembered: those that come late may have been missed.
     pub(crate) has_forgotten: bool,
 }
@@ -171,7 +171,9 @@ impl Reader {
         if self.round.since.is_none_or(|since| since < next) {
             self.round.since = Some(next);
         } else {
-            brought.has_lost_some |= self.stepped_over != Some(last);
+            if self.stepped_over != Some(last) {
+                brought.lost_at = Some(last);
+            }
             self.stepped_over = Some(last);
             self.round.since = Some(last);
         }
@@ -338,7 +340,7 @@ mod tests {
         round(&mut reader, &history, START, false).unwrap();
         let brought = round(&mut reader, &history, START + 10_000, false).unwrap();
         assert_eq!(brought.events.len(), 2_200);
-        assert!(!brought.has_lost_some && !brought.has_forgotten);
+        assert!(brought.lost_at.is_none() && !brought.has_forgotten);
     }
 
     #[test]
@@ -351,10 +353,10 @@ mod tests {
             let mut reader = Reader::new();
             round(&mut reader, &history, START, false).unwrap();
             let brought = round(&mut reader, &history, START + 100, false).unwrap();
-            assert_eq!(brought.has_lost_some, is_lost, "{size}");
+            assert_eq!(brought.lost_at.is_some(), is_lost, "{size}");
             assert_eq!(brought.events.last().unwrap().1.id, format!("e{}", size + 1), "what follows is read");
             let again = round(&mut reader, &history, START + 200, false).unwrap();
-            assert!(!again.has_lost_some && again.events.is_empty(), "{size}");
+            assert!(again.lost_at.is_none() && again.events.is_empty(), "{size}");
         }
     }
 

@@ -59,11 +59,12 @@ impl Search {
         Self { http, tokens, url }
     }
 
-    /// One page of a stretch of events.
+    /// One page of a stretch of events; `is_first`: the first one of a round.
     pub(crate) async fn page(
         &mut self,
         filter: &Filter,
         query: &Query,
+        is_first: bool,
     ) -> Result<Vec<(Micros, Event)>, FeedError> {
         let mut body = json!({
             "asc": query.since.is_some(),
@@ -72,8 +73,9 @@ impl Search {
             "aggregateTypes": filter.aggregates,
         });
         if let Some(since) = query.since {
-            // Another text each time: no cache on the way may answer.
-            let varied = since.before(i64::try_from(random::u64() % 1000).unwrap_or_default());
+            // Another text each time: no cache on the way may answer. Later pages follow the one before exactly.
+            let spread = if is_first { i64::try_from(random::u64() % 1000).unwrap_or_default() } else { 0 };
+            let varied = since.before(spread);
             body["range"] = json!({"since": varied.to_text()});
             if let Some(until) = query.until {
                 body["range"]["until"] = until.to_text().into();
@@ -92,6 +94,17 @@ impl Search {
         let body =
             json!({"limit": 20, "aggregateTypes": [aggregate], "aggregateId": id, "eventTypes": types});
         self.ask(&body).await
+    }
+
+    /// The time of the oldest event that is still shown.
+    pub(crate) async fn oldest(&mut self, filter: &Filter) -> Result<Option<Micros>, FeedError> {
+        let body = json!({
+            "asc": true,
+            "limit": 1,
+            "eventTypes": filter.types,
+            "aggregateTypes": filter.aggregates,
+        });
+        Ok(self.ask(&body).await?.first().map(|(created, _)| *created))
     }
 
     /// All event types that the issuer knows.

@@ -1,6 +1,11 @@
 //! The issuer's published keys (RFC 7517): fetched when needed, refreshed in the background, never taken from a token.
 
-use std::{collections::HashMap, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::FutureExt;
@@ -66,7 +71,14 @@ pub(crate) struct KeySource {
 }
 
 /// The issuer's keys.
-pub(crate) struct Keys(Remembered<KnownKeys>);
+pub(crate) struct Keys {
+    known: Remembered<KnownKeys>,
+    /// The ids of keys that were removed: they do not count, whatever the set says that is known.
+    removed: Mutex<VecDeque<String>>,
+}
+
+/// So many removed keys are remembered: longer than any set that names them.
+const MOST_REMOVED: usize = 100;
 
 impl Keys {
     pub(crate) fn new(source: KeySource, handle: Handle, clock: Clock, timeout: Duration) -> Self {
@@ -76,7 +88,21 @@ impl Keys {
             async move { source.fetch().await }.boxed()
         };
         let renewal = Renewal::Every { age: REFRESH_AFTER, at_most_every: COOL_DOWN };
-        Self(Remembered::new(Fetcher { handle, clock, timeout, fetch: Box::new(fetch) }, renewal))
+        let known = Remembered::new(Fetcher { handle, clock, timeout, fetch: Box::new(fetch) }, renewal);
+        Self { known, removed: Mutex::default() }
+    }
+
+    /// The issuer has removed a key.
+    pub(crate) fn remove(&self, id: &str) {
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        removed.push_back(id.to_owned());
+        if removed.len() > MOST_REMOVED {
+            removed.pop_front();
+        }
+    }
+
+    fn is_removed(&self, id: &str) -> bool {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|removed| removed == id)
     }
 
     /// The keys with that id. If the id is unknown, the keys are fetched, at most once in a cool-down for all callers
@@ -85,17 +111,20 @@ impl Keys {
         if let Some(keys) = self.known(id) {
             return Ok(keys);
         }
-        Ok(self.0.fetched().await?.get(id).cloned().unwrap_or_default())
+        Ok(self.known.fetched().await?.get(id).cloned().unwrap_or_default())
     }
 
     /// The keys of this id, if they were fetched already.
     pub(crate) fn known(&self, id: &str) -> Option<Arc<[Key]>> {
-        self.0.known()?.get(id).cloned()
+        if self.is_removed(id) {
+            return Some(Arc::default());
+        }
+        self.known.known()?.get(id).cloned()
     }
 
     /// Fetches the keys, to see whether they can be had.
     pub(crate) async fn fetch(&self) -> Result<(), IssuerError> {
-        self.0.fetched().await.map(|_| ())
+        self.known.fetched().await.map(|_| ())
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     verdict::{
         Active, Refused, Sent,
         cache::bounded::{Bounded, Key, Keyer, bounded},
-        evict::{Batch, Evict},
+        evict::{Batch, Evict, Marks},
         fed::Fed,
         freshness::Lifetimes,
         ledger::Ledger,
@@ -48,12 +48,18 @@ pub(crate) struct CacheSettings {
 pub(crate) struct Cache {
     settings: CacheSettings,
     keyer: Keyer,
-    active: Bounded<Arc<Active>>,
+    active: Bounded<HeldActive>,
     refused: Bounded<HeldRefusal>,
     /// JWTs that must no longer be verified locally, with their end in Unix seconds. A separate store, so that unknown
     /// tokens cannot push them out.
     distrusted: Bounded<i64>,
     pub(crate) ledger: Ledger,
+}
+
+#[derive(Debug, Clone)]
+struct HeldActive {
+    active: Arc<Active>,
+    marks: Marks,
 }
 
 #[derive(Debug, Clone)]
@@ -67,7 +73,7 @@ impl Cache {
         let of_refusals = |capacity: usize| (capacity, capacity.saturating_mul(REFUSED_BYTES), REFUSED_BYTES);
         Self {
             keyer: Keyer::new(),
-            active: bounded((settings.capacity, settings.bytes, settings.largest), |active| active.size()),
+            active: bounded((settings.capacity, settings.bytes, settings.largest), |held| held.active.size()),
             refused: bounded(of_refusals(settings.refused_capacity), |held| {
                 size_of_val(held) + held.refused.user_id.as_ref().map_or(0, |id| id.len())
             }),
@@ -84,12 +90,12 @@ impl Cache {
 
     #[inline]
     pub(crate) fn active(&self, key: &Key) -> Option<Arc<Active>> {
-        self.active.get(key)
+        self.active.get(key).map(|held| held.active)
     }
 
     /// As [`active`](Self::active), without counting as a use.
     pub(crate) fn peek(&self, key: &Key) -> Option<Arc<Active>> {
-        self.active.peek(key)
+        self.active.peek(key).map(|held| held.active)
     }
 
     /// A refusal that may still answer.
@@ -126,7 +132,7 @@ impl Cache {
         }
         if self.may_keep(&key, active) {
             self.refused.remove(&key);
-            self.active.insert(key, Arc::clone(active));
+            self.active.insert(key, HeldActive { active: Arc::clone(active), marks: Marks::of(active) });
             // An eviction or the issuer's answer may have come between the check and the insertion.
             if !self.may_keep(&key, active) {
                 self.active.remove(&key);
@@ -169,10 +175,10 @@ impl Cache {
         }
         self.ledger.record(evictions.iter().cloned(), now);
         let batch = Batch::of(evictions);
-        self.active.retain(|key, active| {
-            let stays = !batch.may_concern(key, active);
+        self.active.retain(|key, held| {
+            let stays = !(batch.may_mean(key, held.marks) && batch.may_concern(key, &held.active));
             if !stays {
-                self.distrust_jwt(key, active);
+                self.distrust_jwt(key, &held.active);
             }
             stays
         });
@@ -186,10 +192,12 @@ impl Cache {
         if evictions.is_empty() {
             return;
         }
+        // An answer to a question from before is not held.
+        self.ledger.record(evictions.iter().cloned(), now);
         let batch = Batch::of(evictions);
-        self.active.retain(|key, active| {
-            if batch.may_concern(key, active) {
-                active.end_softly(now + active.share_of(time));
+        self.active.retain(|key, held| {
+            if batch.may_mean(key, held.marks) && batch.may_concern(key, &held.active) {
+                held.active.end_softly(now + held.active.share_of(time));
             }
             true
         });
@@ -199,7 +207,9 @@ impl Cache {
     pub(crate) fn sweep(&self, lifetimes: &Lifetimes, fed: Fed, now: Now) {
         let wall = now.wall();
         let kept = Lifetimes { stale_for: lifetimes.stale_for + KEPT_BEYOND, ..*lifetimes };
-        self.active.retain(|_, active| !kept.is_over(active, fed, now.instant) && active.claims.end() > wall);
+        self.active.retain(|_, held| {
+            !kept.is_over(&held.active, fed, now.instant) && held.active.claims.end() > wall
+        });
         let ttl = self.settings.refused_ttl;
         self.refused.retain(|_, held| now.instant.saturating_duration_since(held.asked_at) < ttl);
         self.distrusted.retain(|_, end| *end > wall);

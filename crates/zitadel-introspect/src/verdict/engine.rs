@@ -199,7 +199,8 @@ impl Engine {
             // The clock is read again: time has passed during the question.
             (Err(error), Some(active)) => {
                 match self.settings.lifetimes.judge(&active, asker, self.clock.now()) {
-                    Freshness::ServeStale => {
+                    // An eviction may have come while the question was in flight.
+                    Freshness::ServeStale if !self.cache.ledger.concerns(&known.key, &active) => {
                         self.counters.stale.count();
                         Ok(Verdict::Active(active))
                     }

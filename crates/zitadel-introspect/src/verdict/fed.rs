@@ -74,10 +74,14 @@ impl FedClock {
 }
 
 impl Fed {
+    /// Until when events are known; `None` if none are.
+    pub(crate) fn until(self) -> Option<Instant> {
+        (self.from != NOTHING).then(|| self.base + Duration::from_nanos(self.until))
+    }
+
     /// The age of what is known now; `None` if nothing is.
     pub(crate) fn age(self, now: Instant) -> Option<Duration> {
-        (self.from != NOTHING)
-            .then(|| now.saturating_duration_since(self.base + Duration::from_nanos(self.until)))
+        self.until().map(|until| now.saturating_duration_since(until))
     }
 
     /// When a verdict that was asked for then, and that no event has ended, was last known to be true.

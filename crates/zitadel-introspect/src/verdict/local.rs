@@ -30,7 +30,9 @@ impl Engine {
         // A JWT that was verified locally before must now be confirmed: verifying it again would restart
         // `confirm_within`.
         let awaits_confirmation = must_confirm && known.active.is_some();
-        if awaits_confirmation || (can_ask && self.cache.is_distrusted(&known.key)) {
+        // With a feed a local verdict that does not answer any more was ended by something that the JWT itself cannot show.
+        let is_ended = self.feed.is_some() && known.active.as_ref().is_some_and(|active| active.is_local);
+        if awaits_confirmation || (can_ask && (is_ended || self.cache.is_distrusted(&known.key))) {
             return None;
         }
         let refuse = |reason: InvalidToken| Some(Ok(Verdict::Refused(reason.into())));
@@ -47,7 +49,9 @@ impl Engine {
                     Recalled::Unknown => return Some(Err(IssuerError::EventsUnknown)),
                 }
                 self.roles.share(&mut claims);
-                let at = Sent { at: now.instant, ..sent };
+                // With a feed it is known to be true as of the newest events, and no later.
+                let as_of = self.feed.as_ref().and_then(|_| known.fed.until()).unwrap_or(now.instant);
+                let at = Sent { at: as_of.min(now.instant), ..sent };
                 let active = Active::verified_locally(*claims, at, &known.key);
                 let active = Arc::new(active.told_by_events(self.feed.is_some()));
                 let verdict = Verdict::Active(Arc::clone(&active));

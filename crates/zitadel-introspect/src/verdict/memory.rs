@@ -38,8 +38,10 @@ pub(crate) struct Memory {
     newest: HashMap<String, (TokenId, i64)>,
     /// Evictions of another kind; there are few different ones.
     wide: Vec<(Evict, i64)>,
-    /// All ends since then are known; `None`: nothing is.
-    known_from: Option<i64>,
+    /// All ends since then were recorded; `None`: nothing was.
+    read_from: Option<i64>,
+    /// Ends up to then may have been forgotten.
+    lost_until: Option<i64>,
 }
 
 impl Memory {
@@ -66,13 +68,20 @@ impl Memory {
         }
     }
 
-    /// All ends since then are recorded.
+    /// All ends since then are recorded, but for what is forgotten.
     pub(crate) fn know_from(&mut self, at: i64) {
-        self.known_from = Some(self.known_from.map_or(at, |known| known.min(at)));
+        self.read_from = Some(self.read_from.map_or(at, |known| known.min(at)));
     }
 
+    /// From when on all ends are known.
     pub(crate) fn known_from(&self) -> Option<i64> {
-        self.known_from
+        let lost = self.lost_until.map(|lost| lost.saturating_add(1));
+        self.read_from.map(|read| lost.map_or(read, |lost| lost.max(read)))
+    }
+
+    /// Whether reading further back is of use: what would be read must not be forgotten at once.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.lost_until.zip(self.read_from).is_some_and(|(lost, read)| lost >= read)
     }
 
     /// What a JWT with these claims may expect.
@@ -90,7 +99,7 @@ impl Memory {
         if of_token || of_session || is_replaced || of_user || is_wide {
             return Recalled::Ended;
         }
-        let is_known = self.known_from.is_some_and(|from| issued_at >= from.saturating_add(TOLERANCE));
+        let is_known = self.known_from().is_some_and(|from| issued_at >= from.saturating_add(TOLERANCE));
         if is_known { Recalled::Good } else { Recalled::Unknown }
     }
 
@@ -111,10 +120,10 @@ impl Memory {
         let (_, median, _) = times.select_nth_unstable(middle);
         let median = *median;
         self.forget_until(median);
-        self.known_from = self.known_from.map(|known| known.max(median.saturating_add(1)));
     }
 
     fn forget_until(&mut self, until: i64) {
+        self.lost_until = self.lost_until.max(Some(until));
         self.users.retain(|_, at| *at > until);
         self.tokens.retain(|_, at| *at > until);
         self.newest.retain(|_, (_, at)| *at > until);
@@ -208,6 +217,15 @@ mod tests {
         assert!(memory.wide.len() <= MOST_WIDE && memory.known_from().unwrap() > from);
         memory.sweep(NOW + DEPTH + TOLERANCE + 2000);
         assert_eq!((memory.users.len(), memory.tokens.len(), memory.wide.len()), (0, 0, 0));
+        assert_eq!(
+            memory.recall(&claims(NOW + 1000)),
+            Recalled::Unknown,
+            "what is swept is not known any more"
+        );
+        // What is read again does not undo a loss.
+        memory.know_from(NOW - 10_000);
+        assert!(memory.has_lost());
+        assert_eq!(memory.recall(&claims(NOW + 1000)), Recalled::Unknown);
     }
 
     proptest! {

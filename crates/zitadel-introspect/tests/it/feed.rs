@@ -471,6 +471,7 @@ async fn settings_of_the_feed_that_cannot_be_are_refused() {
     let token = fed.reader.pat().to_string();
     let refused = EventFeed::token_file(&token).unwrap_err().to_string();
     assert!(refused.starts_with("event_feed: ") && !refused.contains(&token), "{refused}");
+    assert!(EventFeed::token_file("/dev/null").unwrap_err().to_string().contains("no regular file"));
     let empty = fed.folder.path().join("empty");
     secret_file(&empty, " \n");
     assert!(EventFeed::token_file(&empty).unwrap_err().to_string().contains("holds no token"));
@@ -595,4 +596,75 @@ async fn an_event_type_of_a_later_zitadel_ends_what_its_aggregate_says() {
     fed.polled().await;
     assert_eq!(verifier.stats().held, 1);
     assert_eq!(fed.world.issuer.request_count(Endpoint::EventTypes), 1, "once in an hour");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verifier_that_is_gone_reads_no_more_events() {
+    let fed = Fed::new().await;
+    let verifier = fed.start(fed.builder()).await;
+    drop(verifier);
+    let searches = || fed.world.issuer.request_count(Endpoint::EventSearch);
+    let ended = async {
+        loop {
+            let before = searches();
+            tokio::time::sleep(INTERVAL * 5).await;
+            if searches() == before {
+                break;
+            }
+        }
+    };
+    within(ended).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jwt_that_is_first_seen_without_the_feed_is_as_old_as_the_newest_events() {
+    let fed = Fed::new().await;
+    let (project, any) = (fed.world.project.id(), Requirement::any_caller());
+    let issuer = Issuer::parse(&fed.world.issuer.url()).unwrap();
+    let clock = TestClock::new();
+    let verifier = Verifier::jwt_builder(issuer, &*project, fed.feed()).clock(&clock).build().unwrap();
+    let user = fed.world.issuer.service_user("user");
+    let (seen, first_seen_late) = (jwt(&fed, &user), jwt(&fed, &user));
+    let read = async {
+        while status(&require(&verifier, &seen, &any).await) != 200 {
+            fed.polled().await;
+        }
+    };
+    within(read).await;
+    fed.world.issuer.inject(Fault::status(500).on(Endpoint::EventSearch));
+    fed.until(&verifier, false).await;
+    user.lock();
+    clock.advance(SECOND * 40);
+    assert_eq!(status(&require(&verifier, &first_seen_late, &any).await), 200, "nobody has told of its end");
+    clock.advance(SECOND * 21);
+    assert_eq!(
+        status(&require(&verifier, &first_seen_late, &any).await),
+        503,
+        "a minute after the newest event"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_is_larger_than_a_page_ends_all_and_the_feed_goes_on() {
+    let fed = Fed::new().await;
+    let crowd: Vec<User> =
+        (0..1100).map(|number| fed.world.issuer.service_user(&format!("user-{number}"))).collect();
+    let grants: Vec<RoleGrant> =
+        crowd.iter().map(|user| user.grant(&fed.world.project, ["viewer"])).collect();
+    let verifier = fed.start(fed.builder()).await;
+    let (token, any) = (fed.world.issuer.service_user("bystander").pat(), Requirement::any_caller());
+    fed.polled().await;
+    assert_eq!(status(&require(&verifier, &token, &any).await), 200);
+    assert_eq!(verifier.stats().held, 1);
+    fed.world.project.remove_role("viewer");
+    let ended = async {
+        while verifier.stats().held > 0 {
+            fed.polled().await;
+        }
+    };
+    within(ended).await;
+    fed.polled().await;
+    let feed = verifier.event_feed().unwrap();
+    assert!(feed.is_current && feed.failure.is_none(), "{feed:?}");
+    drop(grants);
 }

@@ -102,9 +102,12 @@ fn read_in_time(path: &Path) -> io::Result<Zeroizing<String>> {
     })
 }
 
-/// A small text file and whether others can read it.
+/// A small text file and whether others can read it. It may be read again later, so a pipe will not do.
 pub(crate) fn read_small(path: &Path) -> io::Result<(Zeroizing<String>, bool)> {
     let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
     Ok((read(path)?, others_can_read(&metadata)))
 }
 
