@@ -304,6 +304,20 @@ mod tests {
     }
 
     #[test]
+    fn a_soft_eviction_ends_within_its_time_and_no_older_answer_is_kept_after_it() {
+        let (cache, then) = (cache(), Instant::now());
+        let (kept, late) = (key(&cache, "kept"), key(&cache, "late"));
+        cache.keep(kept, &held(then, false));
+        cache.evict_softly(&[Evict::User("2".into())], SECOND * 5, then);
+        assert_eq!(cache.active(&kept).unwrap().ends_softly_at(), None, "an eviction of somebody else");
+        cache.evict_softly(&[Evict::User("1".into())], SECOND * 5, then);
+        let end = cache.active(&kept).unwrap().ends_softly_at().unwrap();
+        assert!(end >= then && end < then + SECOND * 5);
+        cache.keep(late, &held(then, false));
+        assert!(cache.active(&late).is_none(), "its question was sent before");
+    }
+
+    #[test]
     fn bad_verdicts_and_distrust_are_bounded_and_lapse() {
         let (cache, then) = (cache(), Instant::now());
         for number in 0..1000 {

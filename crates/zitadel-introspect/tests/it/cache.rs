@@ -570,3 +570,27 @@ async fn old_callers_of_one_token_share_what_is_held() {
     }
     assert_eq!(world.issuer.introspections(), 2);
 }
+
+#[tokio::test]
+async fn a_verdict_that_was_evicted_while_its_question_was_in_flight_is_not_served_stale() {
+    for is_evicted in [false, true] {
+        let (world, clock) = (World::new().await, TestClock::new());
+        let builder = world.builder().clock(&clock).serve_stale_on_error(SECOND * 60).timeout(SECOND * 2);
+        let verifier = builder.build().unwrap();
+        let any = Requirement::any_caller();
+        let _ = require(&verifier, &world.token, &any).await.unwrap();
+        clock.advance(SECOND * 61);
+        let asked = world.issuer.introspections();
+        let held = world.issuer.hold(Endpoint::Introspection);
+        let asking = tokio::spawn({
+            let (verifier, token) = (verifier.clone(), world.token.to_string());
+            async move { status(&require(&verifier, &token, &Requirement::any_caller()).await) }
+        });
+        world.issuer.asked(Endpoint::Introspection, asked + 1).await;
+        if is_evicted {
+            verifier.evict_user(&world.admin.id().into());
+        }
+        assert_eq!(asking.await.unwrap(), if is_evicted { 503 } else { 200 });
+        drop(held);
+    }
+}
