@@ -664,7 +664,7 @@ async fn a_push_that_is_larger_than_a_page_ends_all_and_the_feed_goes_on() {
     };
     within(ended).await;
     fed.polled().await;
-    let feed = verifier.event_feed().unwrap();
-    assert!(feed.is_current && feed.failure.is_none(), "{feed:?}");
+    let now_known = verifier.event_feed().unwrap();
+    assert!(now_known.is_current && now_known.failure.is_none(), "{now_known:?}");
     drop(grants);
 }
