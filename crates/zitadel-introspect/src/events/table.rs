@@ -262,9 +262,8 @@ pub(crate) fn effect(event: &Event, ours: Option<&ProjectId>) -> Effect {
         | "project.grant.cascade.changed"
         | "project.grant.removed"
         | "project.grant.deactivated" => any_role(event, ours).echoed(),
-        "project.deactivated" | "project.removed" | "project.application.oidc.key.removed" if is_ours => {
-            all()
-        }
+        "project.deactivated" | "project.removed" if is_ours => all().echoed(),
+        "project.application.oidc.key.removed" if is_ours => all(),
         "project.deactivated" | "project.removed" | "project.application.oidc.key.removed" => {
             Effect::default()
         }
@@ -519,7 +518,7 @@ mod tests {
             "User(UserId(ada id)), again; Grant(grant with the role alone) or RolesFrom(OrganizationId(org)), again",
         ),
         ("person-username", "softly User(UserId(ada id)), again"),
-        ("project-deactivated", "All"),
+        ("project-deactivated", "All, again"),
         ("project-grant-changed", "AnyRole(ProjectId(project)), again"),
         (
             "project-grant-changed-v1",

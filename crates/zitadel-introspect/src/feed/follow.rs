@@ -181,7 +181,7 @@ impl Follower {
                 Err(error) => {
                     if matches!(error, FeedError::Issuer(IssuerError::TimedOut)) {
                         // The next poll asks for less.
-                        let _ = reader.ask_for_less();
+                        reader.has_timed_out();
                     }
                     return Err(error);
                 }

@@ -136,6 +136,11 @@ impl Reader {
         Some(self.query())
     }
 
+    /// A page did not come in time: the next rounds ask for smaller ones, but not for so small ones that a push fills them.
+    pub(crate) fn has_timed_out(&mut self) {
+        self.limit = self.limit.min(MOST_PER_PAGE / 10);
+    }
+
     /// Takes the answer to the last query.
     pub(crate) fn page(&mut self, page: Vec<(Micros, Event)>, brought: &mut Brought) -> Result<Step, Broken> {
         let is_full = page.len() >= self.query().limit;
@@ -166,10 +171,18 @@ impl Reader {
         if !is_full {
             return self.end();
         }
+        // Pages come in order: the anchor would have been among them.
+        if !self.round.has_anchor && self.round.anchor.is_some_and(|(at, _)| at < last) {
+            self.newest = self.round.anchor;
+            return Err(Broken::OtherHistory);
+        }
         // All events of one push have one time: the rest of the last push would be lost behind it.
         let next = last.before(1);
         if self.round.since.is_none_or(|since| since < next) {
             self.round.since = Some(next);
+        } else if self.limit < MOST_PER_PAGE {
+            // A small page is full sooner than a push is too large.
+            self.limit = MOST_PER_PAGE;
         } else {
             if self.stepped_over != Some(last) {
                 brought.lost_at = Some(last);

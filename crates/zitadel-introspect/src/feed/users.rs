@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Look-ups in one poll; beyond this, more is evicted instead.
-const MOST_LOOK_UPS: usize = 4;
+const MOST_LOOK_UPS: usize = 16;
 /// So many grants are remembered with their users.
 const MOST_GRANTS: usize = 10_000;
 

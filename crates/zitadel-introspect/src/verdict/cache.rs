@@ -144,7 +144,7 @@ impl Cache {
 
     fn may_keep(&self, key: &Key, active: &Active) -> bool {
         let is_distrusted = active.is_local && self.is_distrusted(key);
-        !is_distrusted && !self.ledger.concerns(key, active)
+        !is_distrusted && !self.ledger.forbids(key, active)
     }
 
     pub(crate) fn keep_refused(&self, key: Key, mut refused: Refused, sent: Sent) {
@@ -193,7 +193,7 @@ impl Cache {
             return;
         }
         // An answer to a question from before is not held.
-        self.ledger.record(evictions.iter().cloned(), now);
+        self.ledger.record_softly(evictions.iter().cloned(), now);
         let batch = Batch::of(evictions);
         self.active.retain(|key, held| {
             if batch.may_mean(key, held.marks) && batch.may_concern(key, &held.active) {

@@ -166,6 +166,7 @@ impl Engine {
     /// A verdict on a token. The verdict is not older than `ages` allow.
     async fn verdict(self: &Arc<Self>, token: &AccessToken, known: Known, ages: Ages, now: Now) -> Outcome {
         let asker = Asker { ages, obtained: known.obtained, fed: known.fed };
+        let looked_at = self.cache.ledger.position();
         let freshness = known.active.as_ref().map(|active| self.settings.lifetimes.judge(active, asker, now));
         match (&known.active, freshness) {
             (Some(active), Some(Freshness::Serve)) => return Ok(self.serve(active, known.obtained)),
@@ -200,7 +201,9 @@ impl Engine {
             (Err(error), Some(active)) => {
                 match self.settings.lifetimes.judge(&active, asker, self.clock.now()) {
                     // An eviction may have come while the question was in flight.
-                    Freshness::ServeStale if !self.cache.ledger.concerns(&known.key, &active) => {
+                    Freshness::ServeStale
+                        if !self.cache.ledger.concerned_since(&known.key, &active, looked_at) =>
+                    {
                         self.counters.stale.count();
                         Ok(Verdict::Active(active))
                     }

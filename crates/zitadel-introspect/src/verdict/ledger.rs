@@ -28,21 +28,37 @@ pub(crate) struct Ledger {
     end: watch::Sender<Position>,
 }
 
+struct Remembered {
+    at: Instant,
+    what: Evict,
+    /// Claims have changed, and nothing was taken away: who is let in already may stay a little longer.
+    is_soft: bool,
+}
+
 #[derive(Default)]
 struct Window {
     /// The newest evictions; the last one has the position `end`.
-    evictions: VecDeque<(Instant, Evict)>,
+    evictions: VecDeque<Remembered>,
     end: Position,
 }
 
 impl Ledger {
     pub(crate) fn record(&self, evictions: impl IntoIterator<Item = Evict>, now: Instant) {
+        self.remember(evictions, false, now);
+    }
+
+    /// As [`record`](Self::record), for soft evictions: they count for answers in flight, not for who is let in already.
+    pub(crate) fn record_softly(&self, evictions: impl IntoIterator<Item = Evict>, now: Instant) {
+        self.remember(evictions, true, now);
+    }
+
+    fn remember(&self, evictions: impl IntoIterator<Item = Evict>, is_soft: bool, now: Instant) {
         let mut window = self.lock();
         for what in evictions {
             window.end.0 += 1;
-            window.evictions.push_back((now, what));
+            window.evictions.push_back(Remembered { at: now, what, is_soft });
         }
-        while let Some((at, _)) = window.evictions.front() {
+        while let Some(Remembered { at, .. }) = window.evictions.front() {
             if window.evictions.len() <= MOST && now.saturating_duration_since(*at) <= KEPT_FOR {
                 break;
             }
@@ -61,21 +77,38 @@ impl Ledger {
         self.end.subscribe()
     }
 
-    /// Whether an eviction that matches the verdict came after its question was sent, or may have come.
+    /// Whether an eviction that matches the verdict came after its question was sent, or may have come; one that is not
+    /// soft.
     pub(crate) fn concerns(&self, key: &Key, active: &Active) -> bool {
+        self.concerned_since(key, active, active.position)
+    }
+
+    /// As [`concerns`](Self::concerns), by evictions behind a position.
+    pub(crate) fn concerned_since(&self, key: &Key, active: &Active, since: Position) -> bool {
+        let is_match = |known: &Remembered| !known.is_soft && known.what.may_concern(key, active);
+        self.lock().any(since, Position(u64::MAX), is_match)
+    }
+
+    /// Whether an answer to this question must not be held.
+    pub(crate) fn forbids(&self, key: &Key, active: &Active) -> bool {
         self.concerned_until(key, active, Position(u64::MAX))
     }
 
-    /// As [`concerns`](Self::concerns), by evictions up to a position.
+    /// Whether any eviction that is still remembered matches the verdict.
+    pub(crate) fn concerned_lately(&self, key: &Key, active: &Active) -> bool {
+        self.lock().evictions.iter().any(|known| known.what.may_concern(key, active))
+    }
+
+    /// As [`concerns`](Self::concerns), by evictions up to a position, soft ones included.
     pub(crate) fn concerned_until(&self, key: &Key, active: &Active, until: Position) -> bool {
-        self.lock().any(active.position, until, |what| what.may_concern(key, active))
+        self.lock().any(active.position, until, |known| known.what.may_concern(key, active))
     }
 
     /// As [`concerned_until`](Self::concerned_until), for a refusal, whose claims are not known: every eviction may match,
     /// but for that of another token.
     pub(crate) fn may_concern_refusal(&self, key: &Key, from: Position, until: Option<Position>) -> bool {
         let is_of_another = |what: &Evict| matches!(what, Evict::Token(other) if other != key);
-        self.lock().any(from, until.unwrap_or(Position(u64::MAX)), |what| !is_of_another(what))
+        self.lock().any(from, until.unwrap_or(Position(u64::MAX)), |known| !is_of_another(&known.what))
     }
 
     fn lock(&self) -> MutexGuard<'_, Window> {
@@ -85,7 +118,7 @@ impl Ledger {
 
 impl Window {
     /// Whether an eviction behind `from`, up to `until`, is a match; one that is forgotten counts as a match.
-    fn any(&self, from: Position, until: Position, is_match: impl Fn(&Evict) -> bool) -> bool {
+    fn any(&self, from: Position, until: Position, is_match: impl Fn(&Remembered) -> bool) -> bool {
         if until <= from {
             return false;
         }
@@ -93,7 +126,7 @@ impl Window {
         let newest_first = (0..=self.end.0).rev().zip(self.evictions.iter().rev());
         let behind = newest_first.take_while(|(position, _)| *position > from.0);
         from.0 < forgotten
-            || behind.filter(|(position, _)| *position <= until.0).any(|(_, (_, what))| is_match(what))
+            || behind.filter(|(position, _)| *position <= until.0).any(|(_, known)| is_match(known))
     }
 }
 

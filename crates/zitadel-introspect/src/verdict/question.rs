@@ -105,10 +105,12 @@ impl Engine {
         Ok(match checked.and_then(|()| claims.check_times(self.clock.now().wall())) {
             Ok(()) => {
                 self.roles.share(&mut claims);
-                let is_jwt = self.local.is_some() && Jwt::of(token).is_some();
+                let is_jwt = (self.local.is_some() || self.feed.is_some()) && Jwt::of(token).is_some();
                 let is_told = self.feed.as_ref().is_some_and(|feed| feed.tells_of(&claims));
                 let active = Active::answered(*claims, self.sent(sent_at), &key, is_jwt);
-                Verdict::Active(Arc::new(active.told_by_events(is_told)))
+                // Shortly after an eviction ZITADEL's own answer may still lag behind its event.
+                let may_lag = is_told && self.cache.ledger.concerned_lately(&key, &active);
+                Verdict::Active(Arc::new(active.told_by_events(is_told && !may_lag)))
             }
             Err(reason) => Verdict::Refused(Refused::of(&claims, reason)),
         })
