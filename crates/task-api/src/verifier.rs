@@ -145,7 +145,7 @@ fn event_feed(settings: &Settings) -> Result<Option<EventFeed>, String> {
     }))
 }
 
-/// What takes ZITADEL's webhooks, where their signing keys are given.
+/// The target of ZITADEL's webhooks; `None` without signing keys.
 pub(crate) fn event_target(settings: &Settings, verifier: &Verifier) -> Result<Option<EventTarget>, String> {
     let Some(path) = &settings.event_signing_keys else {
         return match settings.events_address {

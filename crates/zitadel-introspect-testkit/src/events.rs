@@ -63,7 +63,7 @@ pub(crate) struct Target {
     pub(crate) signing_key: String,
 }
 
-/// What becomes of webhooks; chosen by [`Issuer::deliver`](crate::Issuer::deliver).
+/// How webhooks are delivered; chosen by [`Issuer::deliver`](crate::Issuer::deliver).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Webhooks {

@@ -50,7 +50,7 @@ const LEAST_KEY: usize = 16;
 /// quicker; verdicts lapse as without it. Who may read the event search has more from an
 /// [`EventFeed`](crate::EventFeed).
 ///
-/// Whoever has the signing key can only remove verdicts.
+/// A holder of the signing key can only remove verdicts.
 ///
 /// ```
 /// use zitadel_introspect::{EventTarget, TestTokens};

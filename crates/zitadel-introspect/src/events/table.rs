@@ -2,7 +2,7 @@
 
 use crate::{events::event::Event, names::ProjectId, verdict::evict::Evict};
 
-/// What an event does.
+/// The effect of an event on held verdicts.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Effect {
     /// These end at once.
@@ -19,7 +19,7 @@ pub(crate) struct Effect {
     pub(crate) is_unknown: bool,
 }
 
-/// What the event itself does not say. Where it cannot be found out, `or` is evicted.
+/// A fact that the event does not carry and that a look-up finds. Without it, `or` is evicted.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct LookUp {
     pub(crate) what: Whose,
@@ -125,7 +125,7 @@ pub(crate) const ANCHOR: &str = "instance.member.added";
 const REMOVED_ORGANIZATION: &str = "org.removed";
 pub(crate) const REMOVED_KEY: &str = "web_key.removed";
 
-/// What says of a new token that it replaces another one.
+/// The `reason` of a new token that replaces another one.
 const REFRESH: &str = "refresh";
 
 /// Types that end, narrow or change no verdict, by their beginnings. A webhook may bring them; the feed does not ask for
@@ -236,7 +236,7 @@ const HARMLESS: &[&str] = &[
     "auth_request.",
 ];
 
-/// What an event does to the verdicts of an API of this project; `None`: the project is not known.
+/// The effect of an event on the verdicts of an API of this project; `None`: the project is not known.
 pub(crate) fn effect(event: &Event, ours: Option<&ProjectId>) -> Effect {
     let is_ours = event.id.is_empty() || ours.is_none_or(|ours| *ours == *event.id);
     let all = || ends(Evict::All);
@@ -291,7 +291,7 @@ pub(crate) fn effect(event: &Event, ours: Option<&ProjectId>) -> Effect {
             None => all(),
         },
         "group.removed" | "group.changed" => ends(Evict::Groups).echoed(),
-        // What an action computes may have changed; names of users follow the policies of domains.
+        // Actions compute claims; names of users follow the policies of domains.
         kind if of_actions(kind) || kind.starts_with("instance.policy.domain.") => changes(Evict::All),
         kind if of_organizations(kind) => changes(if event.id.is_empty() {
             Evict::All
@@ -310,7 +310,7 @@ fn of_actions(kind: &str) -> bool {
     ["action.", "org.flow.", "execution.", "target."].iter().any(|prefix| kind.starts_with(prefix))
 }
 
-/// What changes the claims of all users of an organization.
+/// Whether an event changes the claims of all users of an organization.
 fn of_organizations(kind: &str) -> bool {
     matches!(kind, "org.changed" | "org.domain.primary.set" | "org.domain.verified" | "org.domain.removed")
         || kind.starts_with("org.policy.domain.")

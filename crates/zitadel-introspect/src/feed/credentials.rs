@@ -27,7 +27,7 @@ const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const SCOPE: &str = "openid urn:zitadel:iam:org:project:id:zitadel:aud";
 /// ZITADEL refuses an `iat` that is ahead of its clock.
 const BACKDATED: u64 = 10;
-/// What a token's life is taken for if the answer does not say it.
+/// The assumed life of a token whose answer names none.
 const LEAST_LIFE: Duration = Duration::from_secs(300);
 
 /// Where the token comes from.

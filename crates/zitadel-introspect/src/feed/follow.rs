@@ -228,7 +228,7 @@ impl Follower {
         self.soft_echoes.add(changes.clone(), now);
         let changes = self.soft.take(changes, now);
         evict(engine, ends, changes).await;
-        // What must be looked up does not delay what is known.
+        // Known evictions come first; look-ups take time.
         let mut found = Vec::new();
         for (created, needed, is_echoed, only_widens) in needs {
             let ended = self.users.look_up(&mut self.search, needed, look_ups).await;

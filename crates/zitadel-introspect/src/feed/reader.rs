@@ -84,14 +84,21 @@ pub(crate) struct Reader {
     limit: usize,
 }
 
-#[derive(Default)]
 struct Round {
     since: Option<Micros>,
     /// The newest event when the round began.
     anchor: Option<(Micros, Key)>,
     has_anchor: bool,
-    /// What is older than this and new has come late.
+    /// A new event that is older than this has come late.
     late_before: Option<Micros>,
+    /// The largest page that may still be asked for: larger ones had too many bytes.
+    most: usize,
+}
+
+impl Round {
+    fn of(since: Option<Micros>, anchor: Option<(Micros, Key)>, late_before: Option<Micros>) -> Self {
+        Self { since, anchor, has_anchor: false, late_before, most: MOST_PER_PAGE }
+    }
 }
 
 impl Reader {
@@ -103,7 +110,7 @@ impl Reader {
             seen: VecDeque::new(),
             keys: HashSet::new(),
             stepped_over: None,
-            round: Round::default(),
+            round: Round::of(None, None, None),
             limit: MOST_PER_PAGE,
         }
     }
@@ -123,20 +130,21 @@ impl Reader {
         let back = if is_deep { DEEP } else { OVERLAP };
         let since = self.newest.map(|(newest, _)| newest.before(back)).max(self.from);
         let late_before = self.newest.map(|(newest, _)| newest.before(OVERLAP));
-        self.round = Round { since, anchor: self.newest, has_anchor: false, late_before };
+        self.round = Round::of(since, self.newest, late_before);
         self.query()
     }
 
-    /// A page was too large, or did not come in time: smaller ones are asked for. False if there is no smaller one.
+    /// A page had too many bytes: this round asks for smaller ones. `None` if there is no smaller one.
     pub(crate) fn ask_for_less(&mut self) -> Option<Query> {
         if self.limit == 1 {
             return None;
         }
         self.limit = (self.limit / 10).max(1);
+        self.round.most = self.limit;
         Some(self.query())
     }
 
-    /// A page did not come in time: the next rounds ask for smaller ones, but not for so small ones that a push fills them.
+    /// A page did not come in time: the next round begins with smaller ones, of 100 events at the least.
     pub(crate) fn has_timed_out(&mut self) {
         self.limit = self.limit.min(MOST_PER_PAGE / 10);
     }
@@ -180,9 +188,9 @@ impl Reader {
         let next = last.before(1);
         if self.round.since.is_none_or(|since| since < next) {
             self.round.since = Some(next);
-        } else if self.limit < MOST_PER_PAGE {
-            // A small page is full sooner than a push is too large.
-            self.limit = MOST_PER_PAGE;
+        } else if self.limit < self.round.most {
+            // One push fills the page: a larger page may hold the whole push.
+            self.limit = self.round.most;
         } else {
             if self.stepped_over != Some(last) {
                 brought.lost_at = Some(last);
@@ -395,6 +403,64 @@ mod tests {
             limits.push(query.limit);
         }
         assert_eq!(limits, [100, 10, 1]);
+    }
+
+    #[test]
+    fn after_a_time_out_a_push_larger_than_the_smaller_page_is_read_whole() {
+        let mut events = vec![(0, 0)];
+        events.extend((0..150).map(|_| (50, 0)));
+        let history = history(&events);
+        let mut reader = Reader::new();
+        round(&mut reader, &history, START, false).unwrap();
+        reader.has_timed_out();
+        assert_eq!(reader.begin(false).limit, 100);
+        let brought = round(&mut reader, &history, START + 100, false).unwrap();
+        assert_eq!((brought.events.len(), brought.lost_at), (150, None));
+    }
+
+    #[test]
+    fn a_push_with_more_bytes_than_can_be_read_is_told_once_and_stepped_over() {
+        let mut events = vec![(0, 0)];
+        events.extend((0..150).map(|_| (50, 0)));
+        events.push((60, 0));
+        let history = history(&events);
+        let mut reader = Reader::new();
+        round(&mut reader, &history, START, false).unwrap();
+        let mut losses = 0;
+        for _ in 0..2 {
+            let (mut brought, mut query, mut questions) = (Brought::default(), reader.begin(false), 0);
+            loop {
+                questions += 1;
+                assert!(questions < 10, "the round ends");
+                if query.limit > 100 {
+                    query = reader.ask_for_less().unwrap(); // the page has too many bytes
+                    continue;
+                }
+                match reader.page(history.answer(&query, START + 100), &mut brought).unwrap() {
+                    Step::More(next) => query = next,
+                    Step::Complete => break,
+                }
+            }
+            losses += usize::from(brought.lost_at.is_some());
+        }
+        assert_eq!(losses, 1);
+        assert_eq!(reader.newest(), Some(Micros(START + 60)), "what follows is read");
+    }
+
+    #[test]
+    fn another_history_is_found_out_by_its_first_full_page() {
+        let mut reader = Reader::new();
+        let before = history(&[(0, 0)]);
+        round(&mut reader, &before, START, false).unwrap();
+        let mut events: Vec<_> = (0..3 * MOST_PER_PAGE as i64).map(|number| (number + 1, 0)).collect();
+        let other = history(&events);
+        let mut brought = Brought::default();
+        let query = reader.begin(false);
+        let page = other.answer(&query, START + 10_000);
+        assert_eq!(reader.page(page, &mut brought), Err(Broken::OtherHistory));
+        // Back again, with as many events: nothing is wrong.
+        events.insert(0, (0, 0));
+        assert!(round(&mut reader, &history(&events), START + 10_000, false).is_ok());
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) struct Ledger {
 struct Remembered {
     at: Instant,
     what: Evict,
-    /// Claims have changed, and nothing was taken away: who is let in already may stay a little longer.
+    /// Only claims have changed and no right was taken away: streams go on without a new question.
     is_soft: bool,
 }
 
@@ -77,8 +77,7 @@ impl Ledger {
         self.end.subscribe()
     }
 
-    /// Whether an eviction that matches the verdict came after its question was sent, or may have come; one that is not
-    /// soft.
+    /// Whether a matching eviction came after the question was sent, or may have come. Soft evictions do not count.
     pub(crate) fn concerns(&self, key: &Key, active: &Active) -> bool {
         self.concerned_since(key, active, active.position)
     }
@@ -89,14 +88,17 @@ impl Ledger {
         self.lock().any(since, Position(u64::MAX), is_match)
     }
 
-    /// Whether an answer to this question must not be held.
+    /// Whether the verdict must not be held: as [`concerns`](Self::concerns), but soft evictions count as well.
     pub(crate) fn forbids(&self, key: &Key, active: &Active) -> bool {
         self.concerned_until(key, active, Position(u64::MAX))
     }
 
-    /// Whether any eviction that is still remembered matches the verdict.
-    pub(crate) fn concerned_lately(&self, key: &Key, active: &Active) -> bool {
-        self.lock().evictions.iter().any(|known| known.what.may_concern(key, active))
+    /// Whether an eviction of the last 75 s matches the verdict.
+    pub(crate) fn concerned_lately(&self, key: &Key, active: &Active, now: Instant) -> bool {
+        // The window forgets only when it records: it may hold older ones.
+        let is_late = |known: &&Remembered| now.saturating_duration_since(known.at) <= KEPT_FOR;
+        let window = self.lock();
+        window.evictions.iter().rev().take_while(is_late).any(|known| known.what.may_concern(key, active))
     }
 
     /// As [`concerns`](Self::concerns), by evictions up to a position, soft ones included.
@@ -199,5 +201,28 @@ mod tests {
         ledger.record(many, then + KEPT_FOR + SECOND);
         assert!(ledger.lock().evictions.len() <= MOST);
         assert!(concerns(first), "too many to be known");
+    }
+
+    #[test]
+    fn a_soft_eviction_forbids_to_hold_an_answer_and_ends_nobody() {
+        let (ledger, then, keyer) = (Ledger::default(), Instant::now(), Keyer::new());
+        let key = keyer.key(b"token");
+        let ada = of_user("ada", &key, ledger.position());
+        ledger.record_softly([Evict::User("ada".into())], then);
+        assert!(ledger.forbids(&key, &ada) && !ledger.concerns(&key, &ada));
+        ledger.record([Evict::User("ada".into())], then);
+        assert!(ledger.forbids(&key, &ada) && ledger.concerns(&key, &ada));
+        assert!(!ledger.concerned_since(&key, &ada, ledger.position()));
+    }
+
+    #[test]
+    fn an_eviction_concerns_new_answers_for_75_seconds_also_when_no_other_follows() {
+        let (ledger, then, keyer) = (Ledger::default(), Instant::now(), Keyer::new());
+        let key = keyer.key(b"token");
+        ledger.record([Evict::User("ada".into())], then);
+        let lately =
+            |user: &str, now| ledger.concerned_lately(&key, &of_user(user, &key, ledger.position()), now);
+        assert!(lately("ada", then + KEPT_FOR) && !lately("bob", then));
+        assert!(!lately("ada", then + KEPT_FOR + SECOND));
     }
 }

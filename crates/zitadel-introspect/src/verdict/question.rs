@@ -109,7 +109,8 @@ impl Engine {
                 let is_told = self.feed.as_ref().is_some_and(|feed| feed.tells_of(&claims));
                 let active = Active::answered(*claims, self.sent(sent_at), &key, is_jwt);
                 // Shortly after an eviction ZITADEL's own answer may still lag behind its event.
-                let may_lag = is_told && self.cache.ledger.concerned_lately(&key, &active);
+                let may_lag =
+                    is_told && self.cache.ledger.concerned_lately(&key, &active, self.clock.now().instant);
                 Verdict::Active(Arc::new(active.told_by_events(is_told && !may_lag)))
             }
             Err(reason) => Verdict::Refused(Refused::of(&claims, reason)),

@@ -594,3 +594,17 @@ async fn a_verdict_that_was_evicted_while_its_question_was_in_flight_is_not_serv
         drop(held);
     }
 }
+
+#[tokio::test]
+async fn evictions_of_others_from_long_ago_do_not_forbid_to_serve_stale() {
+    let (world, clock) = (World::new().await, TestClock::new());
+    let verifier = world.builder().clock(&clock).serve_stale_on_error(SECOND * 300).build().unwrap();
+    let any = Requirement::any_caller();
+    let _ = require(&verifier, &world.token, &any).await.unwrap();
+    for _ in 0..2 {
+        verifier.evict_user(&"somebody else".into());
+        clock.advance(SECOND * 80);
+    }
+    world.issuer.stop().await;
+    assert_eq!(status(&require(&verifier, &world.token, &any).await), 200);
+}
