@@ -452,7 +452,7 @@ mod tests {
         let mut reader = Reader::new();
         let before = history(&[(0, 0)]);
         round(&mut reader, &before, START, false).unwrap();
-        let mut events: Vec<_> = (0..3 * MOST_PER_PAGE as i64).map(|number| (number + 1, 0)).collect();
+        let mut events: Vec<_> = (0..3_000_i64).map(|number| (number + 1, 0)).collect();
         let other = history(&events);
         let mut brought = Brought::default();
         let query = reader.begin(false);
