@@ -32,6 +32,8 @@ use crate::{
     },
     jwt::LocalJwts,
     names::ProjectId,
+    peers::{publish, read::Reader, settings::Shared},
+    seal::Seals,
     stats::{Counters, Labels},
     verdict::{
         cache::{Cache, CacheSettings},
@@ -39,6 +41,7 @@ use crate::{
         fed::FedClock,
         followed::Followed,
         in_flight::InFlight,
+        shared::Peers,
         source::Source,
     },
 };
@@ -50,6 +53,7 @@ pub(crate) struct Recipe {
     pub(crate) clock: Clock,
     pub(crate) source: SourceRecipe,
     pub(crate) feed: Option<EventFeed>,
+    pub(crate) shared: Option<Shared>,
 }
 
 /// The recipe of a source of verdicts.
@@ -119,8 +123,15 @@ impl Recipe {
         };
         let issuer = self.settings.issuer.as_str().to_owned();
         let reads_jwts = parts.local.is_some();
-        let followed =
-            self.feed.as_ref().map(|feed| Followed::new(feed.holds_action_claims, parts.project, reads_jwts));
+        let peers = self.shared.as_ref().map(|shared| {
+            let seals = Seals::new(&shared.secrets, &issuer, &parts.client_id);
+            Peers::new(Arc::clone(&shared.store), seals, shared.shares_verdicts, shared.needs_claims)
+        });
+        let holds_action_claims = self.feed.as_ref().is_some_and(|feed| feed.holds_action_claims);
+        let is_read_here = self.feed.is_some();
+        // With a shared store another instance may read the events.
+        let followed = (is_read_here || peers.is_some())
+            .then(|| Followed::new(is_read_here, holds_action_claims, parts.project, reads_jwts));
         let engine = Arc::new(Engine {
             settings: self.settings.clone(),
             labels: Labels { issuer, client_id: parts.client_id },
@@ -133,11 +144,16 @@ impl Recipe {
             key_watch: parts.key_watch,
             fed: FedClock::new(self.clock.now().instant),
             feed: followed,
+            peers,
             handle,
             renewals: AtomicUsize::new(0),
             roles: RolePool::default(),
         });
         engine.start_upkeep();
+        if engine.peers.is_some() {
+            engine.handle.spawn(Reader::new(&engine).run());
+            engine.handle.spawn(publish::run(Arc::downgrade(&engine)));
+        }
         if let (Some(feed), Some(search)) = (&self.feed, parts.search) {
             let reading = Follower::new(&engine, search, feed.interval, feed.follows_claims).run();
             engine.handle.spawn(reading);

@@ -2,6 +2,7 @@
 
 mod check;
 mod network;
+pub(crate) mod relay;
 mod settings;
 
 use std::{fmt, time::Duration};
@@ -12,6 +13,7 @@ use crate::{
     feed::settings::EventFeed,
     issuer::{client_auth::ClientAuth, name::Issuer},
     names::ProjectId,
+    peers::settings::Shared,
     presentation::presentation_setters,
     verifier::Verifier,
 };
@@ -60,8 +62,8 @@ impl Verifier {
     }
 }
 
-/// The setters that both builders have.
-macro_rules! shared_setters {
+/// The setters of everything that reaches the issuer.
+macro_rules! network_setters {
     () => {
         /// Reaches the issuer by another origin than its public origin, such as `http://zitadel:8080` inside a compose
         /// network.
@@ -83,38 +85,11 @@ macro_rules! shared_setters {
             self
         }
 
-        /// The longest time that a caller waits for a verdict, including the queue, one retry and the last byte of the
-        /// answer. 5 s unless set, 10 s at most.
-        #[must_use]
-        pub fn timeout(mut self, timeout: Duration) -> Self {
-            self.0.timeout = timeout;
-            self
-        }
-
         /// The longest time to open one connection to the issuer. 2 s unless set, or the whole time-out if that is
         /// less.
         #[must_use]
         pub fn connect_timeout(mut self, timeout: Duration) -> Self {
             self.0.connect_timeout = Some(timeout);
-            self
-        }
-
-        /// The largest answer that is read, in bytes: 1 MiB unless set, 64 MiB at most. ZITADEL puts a user's metadata
-        /// into the answer about each of the user's personal access tokens, and it allows more metadata than this
-        /// limit. A request of such a user is answered with 503.
-        #[must_use]
-        pub fn max_answer_bytes(mut self, bytes: usize) -> Self {
-            self.0.max_answer_bytes = bytes;
-            self
-        }
-
-        /// Refuses tokens whose `aud` lacks this client id or project id. If this is not set, only ZITADEL's own check
-        /// applies: ZITADEL answers inactive for a token that is for neither this API nor its project, but it accepts
-        /// every personal access token of the instance for every API. An issuer other than ZITADEL may check nothing
-        /// and may call a refresh token active: set the audience for such an issuer.
-        #[must_use]
-        pub fn audience(mut self, audience: impl Into<String>) -> Self {
-            self.0.audience = Some(audience.into());
             self
         }
 
@@ -140,6 +115,49 @@ macro_rules! shared_setters {
             self
         }
 
+        /// A clock that a test moves, for the expiry of tokens, the age of verdicts and every pause.
+        #[cfg(feature = "test-util")]
+        #[must_use]
+        pub fn clock(mut self, clock: &crate::TestClock) -> Self {
+            self.0.clock = clock.as_clock();
+            self
+        }
+    };
+}
+use network_setters;
+
+/// The setters of verifiers.
+macro_rules! verifier_setters {
+    () => {
+        network_setters!();
+
+        /// The longest time that a caller waits for a verdict, including the queue, one retry and the last byte of the
+        /// answer. 5 s unless set, 10 s at most.
+        #[must_use]
+        pub fn timeout(mut self, timeout: Duration) -> Self {
+            self.0.timeout = timeout;
+            self
+        }
+
+        /// The largest answer that is read, in bytes: 1 MiB unless set, 64 MiB at most. ZITADEL puts a user's metadata
+        /// into the answer about each of the user's personal access tokens, and it allows more metadata than this
+        /// limit. A request of such a user is answered with 503.
+        #[must_use]
+        pub fn max_answer_bytes(mut self, bytes: usize) -> Self {
+            self.0.max_answer_bytes = bytes;
+            self
+        }
+
+        /// Refuses tokens whose `aud` lacks this client id or project id. If this is not set, only ZITADEL's own check
+        /// applies: ZITADEL answers inactive for a token that is for neither this API nor its project, but it accepts
+        /// every personal access token of the instance for every API. An issuer other than ZITADEL may check nothing
+        /// and may call a refresh token active: set the audience for such an issuer.
+        #[must_use]
+        pub fn audience(mut self, audience: impl Into<String>) -> Self {
+            self.0.audience = Some(audience.into());
+            self
+        }
+
         /// The most bytes that cached good verdicts take together. The default is 4 KiB for each verdict that
         /// [`cache_capacity`](crate::VerifierBuilder::cache_capacity) allows. The value must be at least 16 times
         /// [`max_answer_bytes`](Self::max_answer_bytes), so that the cache can hold the verdict of the largest answer.
@@ -154,14 +172,6 @@ macro_rules! shared_setters {
         #[must_use]
         pub fn cache_off(mut self) -> Self {
             self.0.cache.is_off = true;
-            self
-        }
-
-        /// A clock that a test moves, for the expiry of tokens, the age of verdicts and every pause.
-        #[cfg(feature = "test-util")]
-        #[must_use]
-        pub fn clock(mut self, clock: &crate::TestClock) -> Self {
-            self.0.clock = clock.as_clock();
             self
         }
 
@@ -180,11 +190,11 @@ macro_rules! shared_setters {
 }
 
 impl JwtVerifierBuilder {
-    shared_setters!();
+    verifier_setters!();
 }
 
 impl VerifierBuilder {
-    shared_setters!();
+    verifier_setters!();
 
     /// Signs a new assertion, with a `jti`, for each question (RFC 7523 section 3, item 7).
     ///
@@ -274,6 +284,16 @@ impl VerifierBuilder {
         self
     }
 
+    /// Shares evictions and verdicts with the other instances of this API: see [`Shared`]. Off unless set.
+    ///
+    /// Beside [`event_feed`](Self::event_feed), one instance at a time reads the events for all. Without it, this instance
+    /// relies on another one, or on a relay, to read them.
+    #[must_use]
+    pub fn shared(mut self, shared: Shared) -> Self {
+        self.0.shared = Some(shared);
+        self
+    }
+
     /// With an event feed, a verdict answers for so long after its question, at most: 1 hour unless set, 24 hours at most.
     /// It bounds what no event tells: an organization's removal for its users, or a narrowed project grant.
     #[must_use]
@@ -297,7 +317,8 @@ impl VerifierBuilder {
     }
 
     /// Reads JWTs locally, with the issuer's published keys, for the API of one project: they cost no question. Needs
-    /// [`event_feed`](Self::event_feed), which tells what has ended.
+    /// [`event_feed`](Self::event_feed), or [`shared`](Self::shared) with another instance that has one, which tells what
+    /// has ended.
     ///
     /// A JWT is read locally if the feed is current, and knows all events since a minute before the JWT was issued, and none
     /// of them has ended it. The issuer is asked about every other JWT: about all of them until the feed's first poll, and

@@ -162,6 +162,11 @@ impl Claims {
         })
     }
 
+    /// The JSON document that the claims were read from.
+    pub(crate) fn document(&self) -> &str {
+        &self.document
+    }
+
     /// Our own checks in addition to the issuer's verdict: `iss`, the audience if one is configured, and that the token
     /// is a bearer token.
     pub(crate) fn check_origin(&self, issuer: &Issuer, audience: Option<&str>) -> Result<(), InvalidToken> {

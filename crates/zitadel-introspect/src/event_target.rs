@@ -19,8 +19,11 @@ use crate::{
         event::{Event, Payload, text},
         table,
     },
+    peers::{
+        apply::{pending, published},
+        publish::settled,
+    },
     verdict::{
-        SOFT,
         engine::Engine,
         evict::{Evict, echoes},
     },
@@ -189,7 +192,7 @@ impl EventTarget {
             return Err(EventTargetError::Replayed);
         }
         let event = read(body).ok_or(EventTargetError::Malformed)?;
-        self.apply(engine, &event).await
+        self.apply(engine, &event, signature.time).await
     }
 
     fn verify(&self, signature: &Signature, body: &[u8]) -> Option<Vec<u8>> {
@@ -206,20 +209,21 @@ impl EventTarget {
         signature.tags.iter().find(is_signed).cloned()
     }
 
-    async fn apply(&self, engine: Arc<Engine>, event: &Event) -> Result<(), EventTargetError> {
+    async fn apply(&self, engine: Arc<Engine>, event: &Event, at: i64) -> Result<(), EventTargetError> {
         let ours = engine.project().cloned();
         let mut effect = table::effect(event, ours.as_ref());
         if effect.is_unknown {
             self.tell(&event.kind);
         }
+        let mut told: Vec<_> = published(event, at, &effect).into_iter().collect();
         // Nobody can be asked whose it is.
-        effect.ends.extend(effect.needs.map(|needed| needed.or));
+        let needed = effect.needs.map(|needed| needed.or);
+        told.extend(pending(needed.as_slice(), false, (!effect.only_widens).then_some(at)));
+        effect.ends.extend(needed);
         let (ends, changes, echoes) = (effect.ends, effect.changes, effect.echoes);
         let handle = engine.handle.clone();
         let evicting = handle.spawn_blocking(move || {
-            let now = engine.clock.now().instant;
-            engine.cache.evict(&ends, now);
-            engine.cache.evict_softly(&changes, SOFT, now);
+            engine.apply(&ends, &changes, told);
             (engine, ends)
         });
         let (engine, ends) = evicting.await.map_err(|_| EventTargetError::Unavailable)?;
@@ -233,7 +237,9 @@ impl EventTarget {
                 drop(place);
             });
         }
-        Ok(())
+        let Some(peers) = &engine.peers else { return Ok(()) };
+        // The entry is kept and tried again, but another instance may be quicker.
+        settled(peers).await.map_err(|_| EventTargetError::Unavailable)
     }
 
     /// Each unknown type once.
@@ -252,8 +258,7 @@ async fn echo(engine: std::sync::Weak<Engine>, evictions: Vec<Evict>) {
         tokio::time::sleep(at.saturating_sub(waited)).await;
         waited = at;
         let Some(engine) = engine.upgrade() else { return };
-        let evicting =
-            tokio::task::spawn_blocking(move || engine.cache.evict(&due, engine.clock.now().instant));
+        let evicting = tokio::task::spawn_blocking(move || engine.evict(&due));
         let _ = evicting.await;
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod credentials;
 pub(crate) mod follow;
+mod for_all;
 #[cfg(test)]
 mod model;
 mod past;

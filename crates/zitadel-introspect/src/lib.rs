@@ -61,22 +61,24 @@
 // The layers ("floors") of this crate, lowest first: a module imports from lower floors, or from its own folder.
 // `.ci/floors` reads this list.
 //
-// floor: names clock random echo crypto background
+// floor: names clock random echo crypto background store events::event
 // floor: stats
 // floor: error
 // floor: issuer::name token
 // floor: claims resource
 // floor: requirement presentation
 // floor: issuer
-// floor: jwt testing::script
+// floor: jwt testing::script seal
 // floor: diagnosis verdict
 // floor: events
+// floor: peers
 // floor: feed
 // floor: assembly
 // floor: judge
 // floor: caller
 // floor: verifier adapter
-// floor: builder testing event_target
+// floor: event_target
+// floor: builder testing
 
 mod assembly;
 mod background;
@@ -95,11 +97,14 @@ mod issuer;
 mod judge;
 mod jwt;
 mod names;
+mod peers;
 mod presentation;
 mod random;
 mod requirement;
 mod resource;
+mod seal;
 mod stats;
+pub mod store;
 #[cfg(feature = "test-util")]
 mod testing;
 mod token;
@@ -112,7 +117,10 @@ pub mod adapter {
     pub use crate::{caller::CallerAs, resource::ResourceMetadata};
 }
 
-pub use builder::{JwtVerifierBuilder, VerifierBuilder};
+pub use builder::{
+    JwtVerifierBuilder, VerifierBuilder,
+    relay::{Relay, RelayBuilder},
+};
 pub use caller::Caller;
 pub use claims::{Claims, RoleGrants};
 #[cfg(feature = "test-util")]
@@ -123,10 +131,12 @@ pub use event_target::{EventTarget, EventTargetError};
 pub use feed::settings::EventFeed;
 pub use issuer::{client_auth::ClientAuth, key_watch::ReloadError, name::Issuer};
 pub use names::{OrganizationId, ProjectId, Role, Scope, TokenId, UserId};
+pub use peers::settings::Shared;
 pub use requirement::{RequiredRole, Requirement};
+pub use seal::SharedSecrets;
 pub use stats::Stats;
 #[cfg(feature = "test-util")]
 pub use testing::{TestCaller, TestTokens};
 pub use token::AccessToken;
-pub use verdict::followed::FeedStatus;
+pub use verdict::{followed::FeedStatus, shared::SharedStatus};
 pub use verifier::Verifier;

@@ -35,6 +35,8 @@ pub struct Stats {
     pub stale: u64,
     /// JWTs that were verified locally.
     pub local: u64,
+    /// Verdicts that another instance had asked for.
+    pub shared: u64,
     /// Questions to the issuer that were answered with active.
     pub active: u64,
     /// Questions to the issuer that were answered with inactive.
@@ -60,6 +62,7 @@ pub(crate) struct Counters {
     pub(crate) renewals: Counter,
     pub(crate) stale: Counter,
     pub(crate) local: Counter,
+    pub(crate) shared: Counter,
     pub(crate) active: Counter,
     pub(crate) inactive: Counter,
     pub(crate) failed: Counter,
@@ -99,6 +102,7 @@ impl Counters {
             renewals: self.renewals.get(),
             stale: self.stale.get(),
             local: self.local.get(),
+            shared: self.shared.get(),
             active: self.active.get(),
             inactive: self.inactive.get(),
             failed: self.failed.get(),
@@ -112,7 +116,7 @@ type Number = fn(&Stats) -> u64;
 /// The name of a metric, its help text, and the number that it shows.
 type Metric = (&'static str, &'static str, Number);
 
-const COUNTERS: [Metric; 8] = [
+const COUNTERS: [Metric; 9] = [
     ("zitadel_introspect_hits_total", "Requests let on by a verdict that was held", |stats| stats.hits),
     ("zitadel_introspect_negative_hits_total", "Requests refused by a verdict that was held", |stats| {
         stats.negative_hits
@@ -135,6 +139,7 @@ const COUNTERS: [Metric; 8] = [
         |stats| stats.stale,
     ),
     ("zitadel_introspect_local_total", "JWTs that were verified locally", |stats| stats.local),
+    ("zitadel_introspect_shared_total", "Verdicts that another instance had asked for", |stats| stats.shared),
 ];
 
 const UPSTREAM: &str = "zitadel_introspect_upstream_total";
@@ -165,6 +170,9 @@ const FEED_AGE: &str = "zitadel_introspect_feed_age_seconds";
 pub(crate) const FEED_EVENTS: &str = "zitadel_introspect_feed_events_total";
 pub(crate) const FEED_LATE_EVENTS: &str = "zitadel_introspect_feed_late_events_total";
 pub(crate) const FEED_FAILURES: &str = "zitadel_introspect_feed_failures_total";
+/// 1 while the shared log is not known to its end.
+const BLIND: &str = "zitadel_introspect_blind";
+pub(crate) const SHARED_UNOPENED: &str = "zitadel_introspect_shared_unopened_total";
 const SECONDS: &str = "zitadel_introspect_upstream_seconds";
 
 impl Counters {
@@ -221,7 +229,14 @@ impl Labels {
         metrics::counter!(name, "issuer" => issuer, "client_id" => client_id, key => value)
     }
 
-    fn counter(&self, name: &'static str) -> Published {
+    /// Whether the shared log is not known to its end.
+    pub(crate) fn publish_blindness(&self, is_blind: bool) {
+        let (issuer, client_id) = (self.issuer.clone(), self.client_id.clone());
+        metrics::gauge!(BLIND, "issuer" => issuer, "client_id" => client_id)
+            .set(f64::from(u8::from(is_blind)));
+    }
+
+    pub(crate) fn counter(&self, name: &'static str) -> Published {
         metrics::counter!(name, "issuer" => self.issuer.clone(), "client_id" => self.client_id.clone())
     }
 
@@ -253,6 +268,11 @@ fn describe() {
             "Events that became visible too late for a usual search"
         );
         metrics::describe_counter!(FEED_FAILURES, "Polls of the feed that failed, by their reason");
+        metrics::describe_gauge!(BLIND, "1 while the shared log of evictions is not known to its end");
+        metrics::describe_counter!(
+            SHARED_UNOPENED,
+            "Entries of the shared log that do not open: changed, or sealed with another secret"
+        );
         metrics::describe_histogram!(SECONDS, Unit::Seconds, "How long questions to the issuer took");
     });
 }

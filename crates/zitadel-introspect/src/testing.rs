@@ -137,7 +137,7 @@ fn recipe(issuer: Issuer, script: Script) -> Recipe {
         distrusts: false,
     };
     let source = SourceRecipe::Script(Arc::new(script));
-    Recipe { settings, cache, clock: Clock::default(), source, feed: None }
+    Recipe { settings, cache, clock: Clock::default(), source, feed: None, shared: None }
 }
 
 impl fmt::Debug for TestTokens {

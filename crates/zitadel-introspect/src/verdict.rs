@@ -1,6 +1,7 @@
 //! Verdicts: for each token its claims, or a refusal.
 
 pub(crate) mod cache;
+mod ends;
 pub(crate) mod engine;
 pub(crate) mod evict;
 pub(crate) mod fed;
@@ -11,6 +12,7 @@ pub(crate) mod ledger;
 mod local;
 pub(crate) mod memory;
 mod question;
+pub(crate) mod shared;
 pub(crate) mod source;
 mod upkeep;
 
@@ -25,6 +27,7 @@ use std::{
 use crate::{
     claims::Claims,
     error::{InvalidToken, issuer::IssuerError},
+    seal::Name,
     verdict::{cache::bounded::Key, fed::Fed, ledger::Position},
 };
 
@@ -69,6 +72,10 @@ pub(crate) struct Active {
     /// Set by an event that changes claims alone: the verdict answers until then, and is renewed meanwhile.
     ends_softly_at: OnceLock<Instant>,
     pub(crate) claims: Claims,
+    /// Where there is a shared store: the name that all instances know the token by.
+    name: Option<Box<Name>>,
+    /// Taken from a shared store: events since the question are known, in this stretch.
+    vouched_in: Option<u64>,
     /// The denial questions asked so far use up the allowance until this instant.
     denials_paid_until: Mutex<Option<Instant>>,
 }
@@ -120,6 +127,8 @@ impl Active {
             is_renewing: AtomicBool::default(),
             ends_softly_at: OnceLock::new(),
             claims,
+            name: None,
+            vouched_in: None,
             denials_paid_until: Mutex::default(),
         }
     }
@@ -129,11 +138,29 @@ impl Active {
         Self { is_told_by_events: is_told, ..self }
     }
 
+    /// Says by which name all instances know the token.
+    pub(crate) fn named(self, name: Option<Name>) -> Self {
+        Self { name: name.map(Box::new), ..self }
+    }
+
+    pub(crate) fn name(&self) -> Option<&Name> {
+        self.name.as_deref()
+    }
+
+    /// Says that events since the question are known, as long as so many stretches have broken off.
+    pub(crate) fn vouched_for(self, breaks: Option<u64>) -> Self {
+        Self { vouched_in: breaks, ..self }
+    }
+
+    pub(crate) fn is_told_by_events(&self) -> bool {
+        self.is_told_by_events
+    }
+
     /// The last moment at which the verdict was known to be true: when the issuer was asked, or later, if the issuer's
     /// events up to then are known. All rules about age start from here.
     #[inline]
     pub(crate) fn as_of(&self, fed: Fed) -> Instant {
-        if self.is_told_by_events { fed.as_of(self.asked_at) } else { self.asked_at }
+        if self.is_told_by_events { fed.as_of(self.asked_at, self.vouched_in) } else { self.asked_at }
     }
 
     /// As [`Key::spread_end`], for this token.
@@ -190,7 +217,8 @@ impl Active {
 
     /// The bytes that the verdict takes in memory, or a little more.
     pub(crate) fn size(&self) -> usize {
-        size_of::<Self>() - size_of::<Claims>() + self.claims.size()
+        let name = self.name.as_ref().map_or(0, |name| size_of_val(&**name));
+        size_of::<Self>() - size_of::<Claims>() + name + self.claims.size()
     }
 }
 

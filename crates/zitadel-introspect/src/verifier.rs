@@ -13,7 +13,7 @@ use crate::{
     resource::ResourceMetadata,
     stats::Stats,
     token::AccessToken,
-    verdict::{Verdict, engine::Engine, evict::Evict, followed::FeedStatus},
+    verdict::{Verdict, engine::Engine, evict::Evict, followed::FeedStatus, shared::SharedStatus},
 };
 
 /// Verifies the token of a request, and checks its caller against a requirement. Cheap to clone; make one verifier for
@@ -202,7 +202,17 @@ impl Verifier {
     #[must_use]
     pub fn event_feed(&self) -> Option<FeedStatus> {
         let engine = self.0.engine().ok()?;
-        Some(engine.feed.as_ref()?.status(engine.fed.age(engine.clock.now().instant)))
+        let age = engine.fed.age(engine.clock.now().instant);
+        // Where there is a shared store, another instance may read the events, or nobody.
+        let feed = engine.feed.as_ref().filter(|feed| feed.is_read_here || age.is_some())?;
+        Some(feed.status(age))
+    }
+
+    /// How the shared store fares; `None` without one.
+    #[must_use]
+    pub fn shared(&self) -> Option<SharedStatus> {
+        let engine = self.0.engine().ok()?;
+        Some(engine.peers.as_ref()?.status(engine.clock.now().instant))
     }
 
     /// Evicts the verdict on one token: callers who ask from now on do not get it. Callers who already wait for a
@@ -248,7 +258,7 @@ impl Verifier {
     }
 
     fn evict(&self, what: Evict) {
-        self.with_engine(|engine| engine.cache.evict(&[what], engine.clock.now().instant));
+        self.with_engine(|engine| engine.evict(&[what]));
     }
 
     /// The engine of this process.

@@ -97,8 +97,8 @@ impl Settings {
                 return Err(no_effect(own, "without `verify_jwts_locally_without_revocation`"));
             }
         }
-        if self.feed.is_none() && self.cache.longest_hold.is_some() {
-            return Err(no_effect("longest_hold", "without `event_feed`"));
+        if !self.may_follow_events() && self.cache.longest_hold.is_some() {
+            return Err(no_effect("longest_hold", "without `event_feed` or `shared`"));
         }
         self.check_longest_hold()?;
         self.check_local()?;
@@ -107,14 +107,15 @@ impl Settings {
 
     /// The name of the setting says whether revocation is seen.
     fn check_local(&self) -> Result<(), ConfigError> {
-        match (&self.feed, self.local.relies_on_feed, &self.local.project) {
-            (None, true, _) => {
-                let problem = "needs `event_feed`: revocation would not be seen".to_owned();
+        match (self.may_follow_events(), self.local.relies_on_feed, &self.local.project) {
+            (false, true, _) => {
+                let problem = "needs `event_feed` or `shared`: revocation would not be seen".to_owned();
                 let remedy = "set it, or call `verify_jwts_locally_without_revocation`";
                 Err(ConfigError::invalid("verify_jwts_locally", problem, remedy))
             }
-            (Some(_), false, Some(_)) => {
-                let problem = "is not true beside `event_feed`, by which revocation is seen".to_owned();
+            (true, false, Some(_)) => {
+                let problem =
+                    "is not true beside `event_feed` or `shared`, by which revocation is seen".to_owned();
                 let field = "verify_jwts_locally_without_revocation";
                 Err(ConfigError::invalid(field, problem, "call `verify_jwts_locally`"))
             }
@@ -126,7 +127,7 @@ impl Settings {
     fn check_longest_hold(&self) -> Result<(), ConfigError> {
         let ttl = self.cache.ttl.unwrap_or(CACHE_TTL);
         let hold = self.cache.longest_hold.unwrap_or(LONGEST_HOLD);
-        if self.feed.is_some() && self.cache.refresh_ahead.is_some_and(|ahead| ahead > hold / 2) {
+        if self.may_follow_events() && self.cache.refresh_ahead.is_some_and(|ahead| ahead > hold / 2) {
             let problem = format!(
                 "is more than half of `longest_hold`, {hold:?}: verdicts would be renewed at each use"
             );
@@ -155,6 +156,7 @@ impl Settings {
             ("serve_stale_on_error", cache.stale_for.is_some()),
             ("longest_hold", cache.longest_hold.is_some()),
             ("event_feed", self.feed.is_some()),
+            ("shared", self.shared.is_some()),
         ];
         let made = settings.iter().find(|(_, is_made)| *is_made);
         match made {

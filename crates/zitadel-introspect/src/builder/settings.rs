@@ -11,6 +11,7 @@ use crate::{
     issuer::{client_auth::ClientAuth, name::Issuer},
     judge::Judge,
     names::ProjectId,
+    peers::settings::Shared,
     presentation::PresentationSettings,
     verdict::{cache::CacheSettings, engine::EngineSettings, freshness::Lifetimes},
     verifier::Verifier,
@@ -26,6 +27,8 @@ const BYTES_PER_VERDICT: usize = 4 * 1024;
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 const NEGATIVE_CAPACITY: usize = 5_000;
 const DENIAL_INTERVAL: Duration = Duration::from_secs(1);
+/// Another instance that reads the events for this one takes at most about so long for two polls.
+const POLLS_OF_OTHERS: Duration = Duration::from_secs(2);
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// The settings as they were made, not checked yet.
@@ -48,6 +51,7 @@ pub(super) struct Settings {
     pub(super) local: LocalWishes,
     pub(super) confirm_within: Option<Duration>,
     pub(super) feed: Option<EventFeed>,
+    pub(super) shared: Option<Shared>,
     pub(super) clock: Clock,
 }
 
@@ -104,8 +108,14 @@ impl Settings {
             local: LocalWishes::default(),
             confirm_within: None,
             feed: None,
+            shared: None,
             clock: Clock::default(),
         }
+    }
+
+    /// Whether this or another instance may read the issuer's events.
+    pub(super) fn may_follow_events(&self) -> bool {
+        self.feed.is_some() || self.shared.is_some()
     }
 
     pub(super) fn build(self) -> Result<Verifier, ConfigError> {
@@ -126,7 +136,8 @@ impl Settings {
             max_answer_bytes: self.max_answer_bytes,
         };
         let source = SourceRecipe::Issuer(Box::new(source));
-        let recipe = Recipe { settings, cache, clock: self.clock.clone(), source, feed: self.feed };
+        let clock = self.clock.clone();
+        let recipe = Recipe { settings, cache, clock, source, feed: self.feed, shared: self.shared };
         let engines = Engines::start(recipe)?;
         Ok(Verifier::new(Judge { engines, issuer: self.issuer, resource, presentation, clock: self.clock }))
     }
@@ -134,7 +145,8 @@ impl Settings {
     fn engine_settings(&self) -> EngineSettings {
         let ttl = self.cache.ttl.unwrap_or(CACHE_TTL);
         // A quarter of the time, but never within the time between two polls.
-        let polls = self.feed.as_ref().map_or(Duration::ZERO, |feed| feed.interval * 2);
+        let polls = self.feed.as_ref().map(|feed| feed.interval * 2);
+        let polls = polls.or(self.shared.as_ref().map(|_| POLLS_OF_OTHERS)).unwrap_or_default();
         EngineSettings {
             issuer: self.issuer.clone(),
             audience: self.audience.clone(),

@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::error::{causes::causes, issuer::IssuerError};
+use crate::{
+    error::{causes::causes, issuer::IssuerError},
+    store::StoreError,
+};
 
 /// Why events cannot be read. The feed goes on trying; verdicts lapse as without it.
 #[derive(Clone, thiserror::Error)]
@@ -44,6 +47,9 @@ pub enum FeedError {
     /// There is no event to start from.
     #[error("the instance shows no event to start from; its audit log retention may be too short")]
     NoEvents,
+    /// The other instances could not be told.
+    #[error("the shared store cannot be told until when events are known: {0}")]
+    Store(StoreError),
     /// Our own project is not known, so that nobody knows which events are about it.
     #[error("the id of our project is not known yet; set it (`project`)")]
     NoProject,
@@ -64,6 +70,7 @@ impl FeedError {
             Self::OtherHistory => "other_history",
             Self::NoEvents => "no_events",
             Self::NoProject => "no_project",
+            Self::Store(_) => "store",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
 /// Ids and role keys of ZITADEL have at most 200 characters. What is longer is not read.
@@ -15,7 +15,8 @@ const MOST_USERS: usize = 1000;
 pub(crate) struct Micros(pub(crate) i64);
 
 /// An event, from a search or a webhook.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Event {
     /// Such as `user.locked`; empty if it cannot be read.
     pub(crate) kind: String,
@@ -30,7 +31,8 @@ pub(crate) struct Event {
 }
 
 /// The ids in a payload. `None`: absent, or not readable.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Payload {
     pub(crate) user: Option<String>,
     pub(crate) users: Option<Vec<String>>,

@@ -20,8 +20,12 @@ use crate::{
         users::Users,
         waiting::{Echoes, Soft},
     },
+    peers::{
+        apply::{evict, pending, published},
+        lead::{Lead, Term, Turn},
+    },
     stats::{FEED_EVENTS, FEED_FAILURES, FEED_LATE_EVENTS},
-    verdict::{SOFT, engine::Engine, evict::Evict, followed::Followed, memory::Memory},
+    verdict::{engine::Engine, evict::Evict, followed::Followed, memory::Memory},
 };
 
 /// How often what only changes claims is asked for.
@@ -53,6 +57,9 @@ pub(crate) struct Follower {
     pub(super) users: Users,
     pub(super) types: Types,
     pub(super) past: Past,
+    pub(super) lead: Lead,
+    /// What a predecessor may have missed is read again from there on.
+    pub(super) gap: Option<Micros>,
     deep_at: Option<Instant>,
     clocks: Option<(Instant, SystemTime)>,
     other_since: Option<Instant>,
@@ -93,6 +100,8 @@ impl Follower {
             users: Users::default(),
             types: Types::default(),
             past: Past::default(),
+            lead: Lead::default(),
+            gap: None,
             deep_at: None,
             clocks: None,
             other_since: None,
@@ -106,8 +115,17 @@ impl Follower {
             let began = Instant::now();
             let pause = {
                 let Some(engine) = self.engine.upgrade() else { return };
-                let outcome = self.poll(&engine).await;
-                self.settle(&engine, outcome)
+                match self.lead.turn(&engine, self.interval).await {
+                    Turn::Waits => self.interval,
+                    Turn::Alone => {
+                        let outcome = self.poll(&engine, None).await;
+                        self.settle(&engine, outcome)
+                    }
+                    Turn::Leads(term) => {
+                        let outcome = self.poll_for_all(&engine, &term).await;
+                        self.settle(&engine, outcome)
+                    }
+                }
             };
             // From beginning to beginning, but never without a rest.
             tokio::time::sleep(pause.saturating_sub(began.elapsed()).max(SHORTEST_PAUSE)).await;
@@ -115,7 +133,7 @@ impl Follower {
     }
 
     /// One poll. What it brings is applied even if it fails at its end.
-    async fn poll(&mut self, engine: &Arc<Engine>) -> Result<(), FeedError> {
+    pub(super) async fn poll(&mut self, engine: &Arc<Engine>, term: Option<&Term>) -> Result<(), FeedError> {
         let began = engine.clock.now();
         self.watch_clocks(engine, began);
         let is_deep = self.deep_at.is_some_and(|at| began.instant >= at);
@@ -138,13 +156,20 @@ impl Follower {
         }
         let again = self.soft_echoes.due(began.instant);
         let again = self.soft.take(again, began.instant);
-        evict(engine, self.echoes.due(began.instant), again).await;
+        let due = self.echoes.due(began.instant);
+        let told: Vec<_> = pending(&due, false, None).chain(pending(&again, true, None)).collect();
+        evict(engine, due, again, told).await;
         outcome?;
         self.know_project(engine).await?;
         if is_first {
             return Ok(());
         }
-        engine.fed.advance(self.known_until(began.instant));
+        self.fill_gap(engine).await?;
+        match term {
+            None => engine.fed.advance(self.known_until(began.instant)),
+            // Read by this engine as by all others.
+            Some(term) => self.tell(engine, term, began.instant).await?,
+        }
         if let Some(feed) = &engine.feed {
             let now = self.streams[0].reader.newest().map(Micros::seconds).unwrap_or_default();
             feed.with_memory(|memory| memory.sweep(now));
@@ -191,15 +216,17 @@ impl Follower {
     }
 
     /// Evicts what the events end, with one look at the cache, and another one for what must be looked up.
-    async fn apply(&mut self, engine: &Arc<Engine>, brought: Brought, look_ups: &mut usize) {
+    pub(super) async fn apply(&mut self, engine: &Arc<Engine>, brought: Brought, look_ups: &mut usize) {
         if brought.has_forgotten {
-            engine.fed.break_off();
+            self.break_off(engine);
         }
         let (mut ends, mut changes, mut echoes, mut needs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut told = Vec::new();
         if let Some(lost_at) = brought.lost_at {
             tracing::warn!("more events at once than can be read: all verdicts are evicted");
             ends.push(Evict::All);
             remember(engine, &[Evict::All], lost_at);
+            told.extend(pending(&[Evict::All], false, Some(lost_at.seconds())));
         }
         if brought.late > 0 {
             tracing::warn!(events = brought.late, "events became visible late: they ended verdicts late");
@@ -220,6 +247,7 @@ impl Follower {
                 echoes.extend(effect.ends.iter().cloned());
             }
             remember(engine, &effect.remembered(event), *created);
+            told.extend(published(event, created.seconds(), &effect));
             ends.extend(effect.ends);
             changes.extend(effect.changes);
             needs.extend(effect.needs.map(|needed| (*created, needed, effect.echoes, effect.only_widens)));
@@ -227,18 +255,19 @@ impl Follower {
         let now = engine.clock.now().instant;
         self.soft_echoes.add(changes.clone(), now);
         let changes = self.soft.take(changes, now);
-        evict(engine, ends, changes).await;
+        evict(engine, ends, changes, told).await;
         // Known evictions come first; look-ups take time.
-        let mut found = Vec::new();
+        let (mut found, mut told) = (Vec::new(), Vec::new());
         for (created, needed, is_echoed, only_widens) in needs {
             let ended = self.users.look_up(&mut self.search, needed, look_ups).await;
             if !only_widens {
                 remember(engine, ended.as_slice(), created);
             }
+            told.extend(pending(ended.as_slice(), false, (!only_widens).then_some(created.seconds())));
             echoes.extend(ended.iter().filter(|_| is_echoed).cloned());
             found.extend(ended);
         }
-        evict(engine, found, Vec::new()).await;
+        evict(engine, found, Vec::new(), told).await;
         self.echoes.add(echoes, engine.clock.now().instant);
     }
 
@@ -250,7 +279,9 @@ impl Follower {
     /// Our project, from the event that made our application.
     async fn know_project(&mut self, engine: &Engine) -> Result<(), FeedError> {
         let Some(feed) = &engine.feed else { return Ok(()) };
-        if feed.project().is_none() {
+        // Who only reads events for others has no project.
+        let has_api = engine.source.can_ask() || engine.local.is_some();
+        if has_api && feed.project().is_none() {
             let made = self.search.newest("project", "project.application.config.api.added").await?;
             let is_ours = |event: &&Event| event.payload.client.as_deref() == Some(&*engine.labels.client_id);
             let ours = made.iter().map(|(_, event)| event).find(is_ours).filter(|event| !event.id.is_empty());
@@ -260,7 +291,7 @@ impl Follower {
     }
 
     /// The least of what the searches know; what only changes claims may be known later by two of its intervals.
-    fn known_until(&self, began: Instant) -> Instant {
+    pub(super) fn known_until(&self, began: Instant) -> Instant {
         let claims = self.streams.iter().filter(|stream| stream.is_of_claims);
         let known = claims.map(|stream| stream.complete_at.map_or(began, |at| at + CLAIMS_INTERVAL * 2));
         known.min().map_or(began, |claims| claims.min(began))
@@ -276,8 +307,20 @@ impl Follower {
                 tracing::warn!(
                     "the wall clock is ahead of the monotonic one: events prolong no verdict from before"
                 );
-                engine.fed.break_off();
+                self.break_off(engine);
             }
+        }
+    }
+
+    pub(super) fn break_off(&mut self, engine: &Engine) {
+        engine.fed.break_off();
+        self.lead.break_off();
+    }
+
+    pub(super) fn forget_streams(&mut self) {
+        for stream in &mut self.streams {
+            stream.reader = Reader::new();
+            stream.complete_at = None;
         }
     }
 
@@ -306,7 +349,7 @@ impl Follower {
         if matches!(error, FeedError::OtherHistory) {
             let since = *self.other_since.get_or_insert(now);
             if now.saturating_duration_since(since) >= OTHER_HISTORY_AFTER {
-                self.start_anew(engine, now);
+                self.start_anew(engine);
             }
         } else {
             self.other_since = None;
@@ -321,18 +364,16 @@ impl Follower {
     }
 
     /// The instance has another history: nothing that was known counts.
-    fn start_anew(&mut self, engine: &Engine, now: Instant) {
+    fn start_anew(&mut self, engine: &Engine) {
         tracing::error!("ZITADEL HAS ANOTHER HISTORY: its newest event is gone; all verdicts are evicted");
-        engine.fed.break_off();
-        for stream in &mut self.streams {
-            stream.reader = Reader::new();
-            stream.complete_at = None;
-        }
+        self.break_off(engine);
+        self.gap = None;
+        self.forget_streams();
         if let Some(feed) = &engine.feed {
             feed.with_memory(|memory| *memory = Memory::default());
             self.past = Past::default();
         }
-        engine.cache.evict(&[Evict::All], now);
+        engine.evict(&[Evict::All]);
         self.other_since = None;
     }
 }
@@ -346,19 +387,6 @@ impl Stream {
         let rests = |at: Instant| self.is_of_claims && now.saturating_duration_since(at) < CLAIMS_INTERVAL;
         !self.complete_at.is_some_and(rests)
     }
-}
-
-/// Evicts on a thread of its own: it looks at each verdict, and the library's thread asks the issuer.
-async fn evict(engine: &Arc<Engine>, ends: Vec<Evict>, changes: Vec<Evict>) {
-    if ends.is_empty() && changes.is_empty() {
-        return;
-    }
-    let (engine, now) = (Arc::clone(engine), engine.clock.now().instant);
-    let evicting = tokio::task::spawn_blocking(move || {
-        engine.cache.evict(&ends, now);
-        engine.cache.evict_softly(&changes, SOFT, now);
-    });
-    evicting.await.expect("evicting does not panic, and the runtime outlives its tasks");
 }
 
 /// For JWTs that are verified locally.

@@ -152,7 +152,8 @@ impl Introspection {
         self.read(self.http.read_json(response, JSON).await?)
     }
 
-    fn read(&self, answer: String) -> Result<Answer, IssuerError> {
+    /// Reads an answer.
+    pub(crate) fn read(&self, answer: String) -> Result<Answer, IssuerError> {
         match Claims::from_introspection(answer, self.project.as_ref()) {
             Ok(Some(claims)) => Ok(Ok(Box::new(claims))),
             Ok(None) => Ok(Err(InvalidToken::Inactive)),

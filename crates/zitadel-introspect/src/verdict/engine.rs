@@ -25,6 +25,7 @@ use crate::{
         freshness::{Asker, Freshness, Lifetimes, Obtained},
         in_flight::{InFlight, Joined, SentAt, Waiting},
         ledger::Position,
+        shared::Peers,
         source::Source,
     },
 };
@@ -55,6 +56,7 @@ pub(crate) struct Engine {
     pub(crate) handle: Handle,
     pub(crate) fed: FedClock,
     pub(crate) feed: Option<Followed>,
+    pub(crate) peers: Option<Peers>,
     pub(crate) renewals: AtomicUsize,
     pub(crate) roles: RolePool,
 }
@@ -160,7 +162,10 @@ impl Engine {
     /// Forgets the verdict on one token.
     pub(crate) fn evict_token(&self, token: &AccessToken) {
         let end = Jwt::of(token).map(|jwt| jwt.end());
-        self.cache.evict_token(&self.cache.key(token), end, self.clock.now().instant);
+        let key = self.cache.key(token);
+        let held = self.cache.peek(&key);
+        self.cache.evict_token(&key, end, self.clock.now().instant);
+        self.tell_of_end(token, held.as_deref());
     }
 
     /// A verdict on a token. The verdict is not older than `ages` allow.
@@ -248,7 +253,7 @@ impl Engine {
     }
 
     /// Judges a verdict that is looked up after this, for a requirement that asks for no age.
-    fn any_asker(&self) -> Asker {
+    pub(super) fn any_asker(&self) -> Asker {
         Asker { ages: Ages::default(), obtained: Obtained::FromCache, fed: self.fed.read() }
     }
 
@@ -273,7 +278,7 @@ impl Engine {
                 Joined::First(waiting, reply) => {
                     match self.arrived_meanwhile(&key).filter(|_| not_before.is_none()) {
                         Some(active) => self.in_flight.answer(&key, reply, &Ok(Verdict::Active(active))),
-                        None => self.start(token.clone(), key, reply),
+                        None => self.start(token.clone(), key, reply, not_before.is_none()),
                     }
                     return waiting.await;
                 }

@@ -6,16 +6,24 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     claims::Claims,
     names::{OrganizationId, ProjectId, Role, TokenId, UserId},
+    seal::Name,
     verdict::{Active, cache::bounded::Key},
 };
 
 /// The verdicts to evict.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Evict {
+    /// Of this process alone.
+    #[serde(skip)]
     Token(Key),
+    /// As `Token`, by the name that all instances know it by.
+    Name(Name),
     /// By `jti`, or by its part before `-at_`: the OIDC session.
     TokenId(TokenId),
     /// The tokens of an OIDC session, but not this one: a refresh ends its predecessors.
@@ -64,6 +72,7 @@ impl Evict {
     pub(crate) fn may_concern(&self, key: &Key, active: &Active) -> bool {
         match self {
             Self::Token(own) => own == key,
+            Self::Name(name) => active.name() == Some(name),
             Self::Jwts => active.is_jwt,
             _ => self.may_concern_claims(&active.claims),
         }
@@ -80,7 +89,7 @@ impl Evict {
     /// As [`may_concern`](Self::may_concern), for a JWT on which there is no verdict yet.
     pub(crate) fn may_concern_jwt(&self, claims: &Claims) -> bool {
         match self {
-            Self::Token(_) => false,
+            Self::Token(_) | Self::Name(_) => false,
             Self::Jwts => true,
             _ => self.may_concern_claims(claims),
         }
@@ -88,7 +97,7 @@ impl Evict {
 
     fn may_concern_claims(&self, claims: &Claims) -> bool {
         match self {
-            Self::Token(_) | Self::Jwts => false,
+            Self::Token(_) | Self::Name(_) | Self::Jwts => false,
             Self::All => true,
             Self::TokenId(id) => {
                 claims.token_id().is_none_or(|own| own == id.as_str() || session_of(own) == Some(id.as_str()))

@@ -16,6 +16,8 @@ pub(crate) struct FedClock {
     until: AtomicU64,
     /// Nanoseconds since `base`; `NOTHING`: no stretch has begun.
     from: AtomicU64,
+    /// How many stretches have broken off.
+    breaks: AtomicU64,
 }
 
 const NOTHING: u64 = u64::MAX;
@@ -26,24 +28,28 @@ pub(crate) struct Fed {
     base: Instant,
     until: u64,
     from: u64,
+    breaks: u64,
 }
 
 impl FedClock {
     pub(crate) fn new(base: Instant) -> Self {
-        Self { base, until: AtomicU64::new(0), from: AtomicU64::new(NOTHING) }
+        Self { base, until: AtomicU64::new(0), from: AtomicU64::new(NOTHING), breaks: AtomicU64::new(0) }
     }
 
     /// Must be read before the verdict that it is used for is looked up: otherwise an eviction, and the poll that brought
     /// it, may come between the two, and the evicted verdict would count as new.
     ///
-    /// `until` is read first: a stretch that breaks in between then has a later `from`, which prolongs nothing.
+    /// `until` is read first: a stretch that breaks in between then has a later `from`, which prolongs nothing. The number
+    /// of breaks is read last, and is counted before `from` changes: a verdict that was vouched for before the break then
+    /// has an older one.
     #[inline]
     pub(crate) fn read(&self) -> Fed {
         let until = self.until.load(Ordering::Acquire);
         if until == 0 {
-            return Fed { base: self.base, until, from: NOTHING };
+            return Fed { base: self.base, until, from: NOTHING, breaks: self.breaks() };
         }
-        Fed { base: self.base, until, from: self.from.load(Ordering::Acquire) }
+        let from = self.from.load(Ordering::Acquire);
+        Fed { base: self.base, until, from, breaks: self.breaks() }
     }
 
     /// All events up to `until` are known, and all evictions that they cause are done.
@@ -58,6 +64,7 @@ impl FedClock {
 
     /// Events may have been missed: what was asked before the next stretch begins is never prolonged by it.
     pub(crate) fn break_off(&self) {
+        self.breaks.fetch_add(1, Ordering::AcqRel);
         self.from.store(NOTHING, Ordering::Release);
     }
 
@@ -65,6 +72,11 @@ impl FedClock {
     pub(crate) fn age(&self, now: Instant) -> Option<Duration> {
         let until = self.until.load(Ordering::Acquire);
         (until > 0).then(|| now.saturating_duration_since(self.base + Duration::from_nanos(until)))
+    }
+
+    /// How many stretches have broken off. Who vouches for a verdict reads it before all else.
+    pub(crate) fn breaks(&self) -> u64 {
+        self.breaks.load(Ordering::Acquire)
     }
 
     fn nanos(&self, at: Instant) -> u64 {
@@ -84,10 +96,12 @@ impl Fed {
         self.until().map(|until| now.saturating_duration_since(until))
     }
 
-    /// When a verdict that was asked for then, and that no event has ended, was last known to be true.
+    /// When a verdict that was asked for then, and that no event has ended, was last known to be true. `vouched_in`: events
+    /// since the question are known although it was sent before the stretch began, as long as so many have broken off.
     #[inline]
-    pub(super) fn as_of(self, asked_at: Instant) -> Instant {
-        if self.from == NOTHING || asked_at < self.base + Duration::from_nanos(self.from) {
+    pub(super) fn as_of(self, asked_at: Instant, vouched_in: Option<u64>) -> Instant {
+        let is_within = |from: u64| asked_at >= self.base + Duration::from_nanos(from);
+        if self.from == NOTHING || !(is_within(self.from) || vouched_in == Some(self.breaks)) {
             return asked_at;
         }
         asked_at.max(self.base + Duration::from_nanos(self.until))
@@ -105,7 +119,7 @@ mod tests {
         let base = Instant::now();
         let at = |seconds: u32| base + SECOND * seconds;
         let clock = FedClock::new(base);
-        let as_of = |asked: u32| clock.read().as_of(at(asked));
+        let as_of = |asked: u32| clock.read().as_of(at(asked), None);
         assert_eq!((as_of(0), clock.age(at(9))), (at(0), None));
         clock.advance(at(10));
         assert_eq!([as_of(9), as_of(10), as_of(11)], [at(9), at(10), at(11)]);
@@ -124,6 +138,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_vouched_for_is_prolonged_until_the_stretch_breaks() {
+        let base = Instant::now();
+        let at = |seconds: u32| base + SECOND * seconds;
+        let clock = FedClock::new(base);
+        let vouched = Some(clock.breaks());
+        let as_of = || clock.read().as_of(at(1), vouched);
+        assert_eq!(as_of(), at(1), "no event is known");
+        clock.advance(at(10));
+        assert_eq!((as_of(), clock.read().as_of(at(1), None)), (at(10), at(1)));
+        clock.advance(at(20));
+        assert_eq!(as_of(), at(20));
+        clock.break_off();
+        clock.advance(at(30));
+        assert_eq!(as_of(), at(1));
+    }
+
+    #[test]
     fn a_reading_across_a_break_prolongs_nothing() {
         let base = Instant::now();
         let at = |seconds: u32| base + SECOND * seconds;
@@ -134,6 +165,7 @@ mod tests {
         clock.break_off();
         clock.advance(at(30));
         let torn = Fed { until, ..clock.read() };
-        assert_eq!([torn.as_of(at(10)), torn.as_of(at(30))], [at(10), at(30)]);
+        assert_eq!([torn.as_of(at(10), None), torn.as_of(at(30), None)], [at(10), at(30)]);
+        assert_eq!(torn.as_of(at(10), Some(0)), at(10));
     }
 }

@@ -78,6 +78,8 @@ pub struct FeedStatus {
 /// Set when a verifier has an event feed.
 #[derive(Debug)]
 pub(crate) struct Followed {
+    /// By this engine, and not by another instance alone.
+    pub(crate) is_read_here: bool,
     holds_action_claims: bool,
     project: OnceLock<ProjectId>,
     /// Where JWTs are verified locally: what has ended.
@@ -87,10 +89,16 @@ pub(crate) struct Followed {
 }
 
 impl Followed {
-    pub(crate) fn new(holds_action_claims: bool, project: Option<ProjectId>, reads_jwts: bool) -> Self {
+    pub(crate) fn new(
+        is_read_here: bool,
+        holds_action_claims: bool,
+        project: Option<ProjectId>,
+        reads_jwts: bool,
+    ) -> Self {
         let project = project.map(OnceLock::from).unwrap_or_default();
         let memory = reads_jwts.then(Mutex::default);
         Self {
+            is_read_here,
             holds_action_claims,
             project,
             memory,
@@ -161,7 +169,7 @@ mod tests {
         let tells_of = |holds: bool, name: &str| {
             let document = json!({"active": true, "sub": "1", "urn:zitadel:iam:user:metadata": {}, name: 1});
             let claims = Claims::from_introspection(document.to_string(), None).unwrap().unwrap();
-            Followed::new(holds, None, false).tells_of(&claims)
+            Followed::new(true, holds, None, false).tells_of(&claims)
         };
         assert!(tells_of(false, "exp") && tells_of(false, "urn:zitadel:iam:org:id"));
         for name in ["groups", "department", "urn:zitadel:iam:action:x:log", "Name"] {
@@ -171,7 +179,7 @@ mod tests {
 
     #[test]
     fn our_project_is_learnt_from_the_first_answer_that_names_one() {
-        let followed = Followed::new(false, None, false);
+        let followed = Followed::new(true, false, None, false);
         let claims =
             |roles: serde_json::Value| Claims::from_introspection(roles.to_string(), None).unwrap().unwrap();
         let one = json!({"admin": {"5": "five.example"}});

@@ -36,6 +36,9 @@ impl Engine {
             return None;
         }
         let refuse = |reason: InvalidToken| Some(Ok(Verdict::Refused(reason.into())));
+        if self.peers.as_ref().is_some_and(|peers| peers.has_ended(token)) {
+            return if can_ask { None } else { refuse(InvalidToken::Inactive) };
+        }
         let Some(jwt) = Jwt::of(token) else {
             return if can_ask { None } else { refuse(InvalidToken::Malformed) };
         };
@@ -53,7 +56,8 @@ impl Engine {
                 let as_of = self.feed.as_ref().and_then(|_| known.fed.until()).unwrap_or(now.instant);
                 let at = Sent { at: as_of.min(now.instant), ..sent };
                 let active = Active::verified_locally(*claims, at, &known.key);
-                let active = Arc::new(active.told_by_events(self.feed.is_some()));
+                let name = self.peers.as_ref().map(|peers| peers.name(token));
+                let active = Arc::new(active.named(name).told_by_events(self.feed.is_some()));
                 let verdict = Verdict::Active(Arc::clone(&active));
                 self.keep(known.key, &verdict, at);
                 if must_confirm {

@@ -1,8 +1,11 @@
 //! A question to the issuer, and the handling of the answer.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use tracing::Instrument;
@@ -16,6 +19,7 @@ use crate::{
         cache::bounded::Key,
         engine::Engine,
         in_flight::{Joined, Reply, SentAt},
+        shared::Asked,
     },
 };
 
@@ -33,7 +37,7 @@ impl Engine {
         };
         self.counters.renewals.count();
         self.renewals.fetch_add(1, Ordering::Relaxed);
-        self.start(token.clone(), key, reply);
+        self.start(token.clone(), key, reply, true);
         let (this, active) = (Arc::clone(self), Arc::clone(active));
         self.handle.spawn(async move {
             if waiting.await.is_err() {
@@ -43,27 +47,65 @@ impl Engine {
         });
     }
 
-    /// Asks on the library's own thread.
-    pub(super) fn start(self: &Arc<Self>, token: AccessToken, key: Key, reply: Reply) {
+    /// Asks on the library's own thread. `may_take`: a verdict that another instance has asked for answers the first
+    /// question as well.
+    pub(super) fn start(self: &Arc<Self>, token: AccessToken, key: Key, reply: Reply, may_take: bool) {
         let this = Arc::clone(self);
+        let may_take = AtomicBool::new(may_take);
         self.handle.spawn(async move {
             let ask = |sent_at: SentAt| {
                 let (this, token) = (&this, &token);
-                async move { this.question(token, key, &sent_at).await }
+                let may_take = may_take.swap(false, Ordering::Relaxed);
+                async move {
+                    if let Some(verdict) = this.take(token, key, &sent_at, may_take).await {
+                        return Ok(verdict);
+                    }
+                    this.question(token, key, &sent_at).await
+                }
             };
             this.in_flight.run(key, reply, ask).await;
         });
+    }
+
+    /// The verdict of another instance, where one may be taken.
+    async fn take(
+        self: &Arc<Self>,
+        token: &AccessToken,
+        key: Key,
+        sent_at: &SentAt,
+        may_take: bool,
+    ) -> Option<Verdict> {
+        if !may_take || !self.settings.is_cached {
+            return None;
+        }
+        let held = self.cache.peek(&key);
+        let shared = self.take_shared(token, key, held.as_deref()).await?;
+        let sent = Sent { at: shared.asked_at, position: shared.position };
+        let _ = sent_at.set(sent);
+        let verdict = Verdict::Active(shared);
+        self.keep(key, &verdict, sent);
+        self.counters.shared.count();
+        Some(verdict)
     }
 
     /// Asks the issuer, asks a second time if the answer is a surprise, and stores the verdict; all within the
     /// time-out.
     async fn question(self: &Arc<Self>, token: &AccessToken, key: Key, sent_at: &SentAt) -> Outcome {
         let began = Instant::now();
+        let asked = self.peers.as_ref().and_then(|peers| peers.place(self.clock.now()));
+        let held = self.cache.peek(&key);
         let span = tracing::debug_span!("introspection", issuer = %self.settings.issuer);
         let outcome = self.ask_and_doubt(token, key, sent_at).instrument(span).await;
         self.labels.upstream_seconds().record(began.elapsed());
         if outcome.as_ref().is_ok_and(Verdict::is_inactive) {
             self.distrust(token, key);
+            if let Some(held) = held {
+                // The other instances may hold it as well.
+                self.tell_of_end(token, Some(&held));
+            }
+        }
+        if let (Some(asked), Ok(Verdict::Active(active))) = (asked, &outcome) {
+            self.share(asked, active);
         }
         if let Ok(verdict) = &outcome {
             self.keep(key, verdict, self.sent(sent_at));
@@ -107,7 +149,8 @@ impl Engine {
                 self.roles.share(&mut claims);
                 let is_jwt = (self.local.is_some() || self.feed.is_some()) && Jwt::of(token).is_some();
                 let is_told = self.feed.as_ref().is_some_and(|feed| feed.tells_of(&claims));
-                let active = Active::answered(*claims, self.sent(sent_at), &key, is_jwt);
+                let name = self.peers.as_ref().map(|peers| peers.name(token));
+                let active = Active::answered(*claims, self.sent(sent_at), &key, is_jwt).named(name);
                 // Shortly after an eviction ZITADEL's own answer may still lag behind its event.
                 let may_lag =
                     is_told && self.cache.ledger.concerned_lately(&key, &active, self.clock.now().instant);
@@ -115,6 +158,19 @@ impl Engine {
             }
             Err(reason) => Verdict::Refused(Refused::of(&claims, reason)),
         })
+    }
+
+    /// Nobody waits until the store has the verdict.
+    fn share(self: &Arc<Self>, asked: Asked, active: &Arc<Active>) {
+        let (this, active) = (Arc::clone(self), Arc::clone(active));
+        let now = self.clock.now();
+        let left = u64::try_from(active.claims.end().saturating_sub(now.wall())).unwrap_or_default();
+        let lifetime = self.settings.lifetimes.longest_hold.min(Duration::from_secs(left));
+        self.handle.spawn(async move {
+            if let Some(peers) = &this.peers {
+                peers.put(asked, &active, lifetime, now.instant).await;
+            }
+        });
     }
 
     fn sent(&self, sent_at: &SentAt) -> Sent {

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use tokio::time::Instant;
 
 use crate::{
+    claims::Claims,
     error::issuer::IssuerError,
     issuer::introspection::{Answer, Introspection},
     token::AccessToken,
@@ -55,6 +56,16 @@ impl Source {
                 mark();
                 script.answer(token)
             }
+        }
+    }
+
+    /// The claims in an answer of the issuer that another instance has received.
+    pub(crate) fn read(&self, answer: String) -> Option<Box<Claims>> {
+        match self {
+            Self::Issuer(introspection) => introspection.read(answer).ok()?.ok(),
+            Self::Nobody => None,
+            #[cfg(feature = "test-util")]
+            Self::Script(_) => None,
         }
     }
 

@@ -31,7 +31,11 @@ impl Engine {
 
     fn publish(&self) {
         self.counters.publish(self.stats(), &self.labels);
-        let age = self.fed.age(self.clock.now().instant);
+        let now = self.clock.now().instant;
+        if let Some(peers) = &self.peers {
+            self.labels.publish_blindness(peers.log().is_blind(now));
+        }
+        let age = self.fed.age(now);
         if let (Some(_), Some(age)) = (&self.feed, age) {
             self.labels.publish_feed_age(age);
         }

@@ -79,26 +79,47 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// What a round ends.
-struct Subject {
+pub(crate) struct Subject {
     user: User,
     grant: RoleGrant,
-    token: Token,
+    pub(crate) token: Token,
     login: Option<zitadel_introspect_testkit::Login>,
 }
 
+impl Subject {
+    pub(crate) fn new(fed: &Fed, kind: &Kind, round: usize) -> Self {
+        let world = &fed.world;
+        let is_of_a_login =
+            ["an access", "a refresh", "a token is", "a session"].iter().any(|it| kind.name.starts_with(it));
+        let user = if is_of_a_login {
+            world.issuer.person(&format!("person-{round}"), Profile::default())
+        } else {
+            world.issuer.service_user(&format!("user-{round}"))
+        };
+        let grant = user.grant(&world.project, ["admin"]);
+        let scopes = format!(
+            "openid offline_access urn:zitadel:iam:org:projects:roles {}",
+            world.project.audience_scope()
+        );
+        let login = is_of_a_login.then(|| user.log_in(&world.project.web_app("web"), &scopes));
+        let token = login.as_ref().map_or_else(|| user.pat(), |login| login.access_token.clone());
+        Self { user, grant, token, login }
+    }
+}
+
 /// A way in which a token or its role ends, what becomes of its caller, and whether only they are concerned.
-struct Kind {
-    name: &'static str,
-    ends: fn(&Fed, Subject),
-    status: u16,
-    is_precise: bool,
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    pub(crate) ends: fn(&Fed, Subject),
+    pub(crate) status: u16,
+    pub(crate) is_precise: bool,
 }
 
 const fn kind(name: &'static str, status: u16, ends: fn(&Fed, Subject)) -> Kind {
     Kind { name, ends, status, is_precise: true }
 }
 
-const KINDS: [Kind; 17] = [
+pub(crate) const KINDS: [Kind; 17] = [
     kind("a personal access token is removed", 401, |_, subject| subject.token.revoke()),
     kind("an access token is revoked", 401, |_, subject| subject.login.unwrap().access_token.revoke()),
     kind("a refresh token is revoked", 401, |_, subject| {
@@ -148,26 +169,10 @@ async fn run(kind: &Kind) {
     let fed = Fed::new().await;
     let world = &fed.world;
     let verifier = fed.start(fed.builder()).await;
-    let (web, admin) = (world.project.web_app("web"), Requirement::role("admin"));
+    let admin = Requirement::role("admin");
     let bystander = world.issuer.service_user("bystander");
     let (bystander, any) = (bystander.pat(), Requirement::any_caller());
-    let is_of_a_login =
-        ["an access", "a refresh", "a token is", "a session"].iter().any(|it| kind.name.starts_with(it));
-    let scopes = format!(
-        "openid offline_access urn:zitadel:iam:org:projects:roles {}",
-        world.project.audience_scope()
-    );
-    let subject = |round: usize| {
-        let user = if is_of_a_login {
-            world.issuer.person(&format!("person-{round}"), Profile::default())
-        } else {
-            world.issuer.service_user(&format!("user-{round}"))
-        };
-        let grant = user.grant(&world.project, ["admin"]);
-        let login = is_of_a_login.then(|| user.log_in(&web, &scopes));
-        let token = login.as_ref().map_or_else(|| user.pat(), |login| login.access_token.clone());
-        Subject { user, grant, token, login }
-    };
+    let subject = |round: usize| Subject::new(&fed, kind, round);
     // The end of a role is that of everybody who has it.
     let at_once = if kind.name == "a role is removed" { 1 } else { rounds };
     for round in (0..rounds).step_by(at_once) {

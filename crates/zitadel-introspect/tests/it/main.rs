@@ -23,5 +23,6 @@ mod questions;
 mod reload;
 mod resilience;
 mod setup;
+mod shared;
 mod soak;
 mod webhook;

@@ -1,0 +1,81 @@
+//! Appends our own evictions to the log.
+
+use std::{
+    sync::Weak,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    seal::Sealed,
+    store::StoreError,
+    verdict::{
+        engine::Engine,
+        shared::{Peers, random_id},
+    },
+};
+
+/// Evictions of so long a time come with one entry.
+const TOGETHER: Duration = Duration::from_millis(20);
+/// All that was published must be in the log within this time.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(1);
+/// The pauses after failures.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Runs until the engine is gone.
+pub(crate) async fn run(engine: Weak<Engine>) {
+    let mut pause = PAUSES.0;
+    loop {
+        {
+            let Some(engine) = engine.upgrade() else { return };
+            let Some(peers) = &engine.peers else { return };
+            // Wakes up by itself as well: the engine may be gone.
+            let _ = tokio::time::timeout(Duration::from_secs(1), peers.to_publish.notified()).await;
+        }
+        tokio::time::sleep(TOGETHER).await;
+        while let Some(outcome) = publish_one(&engine).await {
+            if outcome {
+                pause = PAUSES.0;
+            } else {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSES.1);
+            }
+        }
+    }
+}
+
+/// Appends one entry. `None` if there is none, otherwise whether it was appended.
+async fn publish_one(engine: &Weak<Engine>) -> Option<bool> {
+    let engine = engine.upgrade()?;
+    let peers = engine.peers.as_ref()?;
+    let id = random_id();
+    let text = peers.log().next_entry(id, Instant::now())?;
+    let Some(sealed) = peers.seals.seal(Sealed::Entry(id), &text) else {
+        // Ids of the issuer have at most a kilobyte, so this is larger than any event.
+        peers.log().replace_by_all(&id);
+        return Some(true);
+    };
+    let log = peers.seals.log_id();
+    let outcome = peers.within(peers.store.append(log, random_id(), id, &sealed)).await;
+    if let Err(error) = &outcome {
+        tracing::debug!(problem = %error, "an eviction is not published yet");
+        peers.log().failed(&id);
+    } else {
+        peers.to_read.notify_one();
+    }
+    Some(outcome.is_ok())
+}
+
+/// Waits until all that was published is in the log and was read again.
+pub(crate) async fn settled(peers: &Peers) -> Result<(), StoreError> {
+    let waiting = async {
+        loop {
+            let has_read = peers.has_read.notified();
+            if peers.log().has_published_all() {
+                return;
+            }
+            has_read.await;
+        }
+    };
+    let outcome = tokio::time::timeout(PUBLISHED_WITHIN, waiting).await;
+    outcome.map_err(|_| StoreError::new("evictions could not be published within a second"))
+}

@@ -1,0 +1,281 @@
+//! What all instances share: evictions, and verdicts that one of them has asked for.
+//!
+//! A cache hit touches none of this. A miss may take a verdict from the store if the store answers at once.
+
+pub(crate) mod item;
+pub(crate) mod log;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, UNIX_EPOCH},
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    clock::Now,
+    jwt::Jwt,
+    seal::{Name, Sealed, Seals},
+    store::{Id, Place, SharedStore, StoreError},
+    token::AccessToken,
+    verdict::{
+        Active, SOFT, Sent,
+        cache::bounded::Key,
+        engine::Engine,
+        evict::Evict,
+        freshness::Freshness,
+        shared::{
+            item::{Item, SharedVerdict},
+            log::{Log, Pending},
+        },
+    },
+};
+
+/// A miss waits for the store for so long, and then asks the issuer.
+const TAKE_TIMEOUT: Duration = Duration::from_millis(30);
+/// The longest time of any other operation.
+pub(crate) const STORE_TIMEOUT: Duration = Duration::from_millis(300);
+/// Two instances whose clocks agree with that of the store are at most so far apart.
+const CLOCKS_APART: Duration = Duration::from_secs(2);
+/// Larger answers are not shared, in bytes.
+const MOST_ANSWER: usize = 16 * 1024;
+/// A verdict that is taken in place of a renewal must be younger by so much.
+const YOUNGER: Duration = Duration::from_secs(1);
+
+/// What an engine shares with those of other instances.
+pub(crate) struct Peers {
+    pub(crate) store: Arc<dyn SharedStore>,
+    pub(crate) seals: Seals,
+    pub(crate) shares_verdicts: bool,
+    pub(crate) needs_claims: bool,
+    /// Names this instance.
+    pub(crate) who: Id,
+    log: Mutex<Log>,
+    /// Our clock does not agree with that of the store.
+    clocks_differ: AtomicBool,
+    /// Wakes who publishes, and who reads.
+    pub(crate) to_publish: Notify,
+    pub(crate) to_read: Notify,
+    /// Wakes who waits until the log is read.
+    pub(crate) has_read: Notify,
+    failure: Mutex<Option<StoreError>>,
+}
+
+/// How the shared store of a verifier fares, from [`Verifier::shared`](crate::Verifier::shared).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SharedStatus {
+    /// The log of evictions is not known to its end: verdicts lapse as without a store, and none are shared.
+    pub is_blind: bool,
+    /// Our clock is more than a second away from the store's: no verdicts are shared.
+    pub clocks_differ: bool,
+    /// Why the last operation failed; `None` if it did not.
+    pub failure: Option<StoreError>,
+    /// Evictions wait to be published.
+    pub is_publishing: bool,
+}
+
+impl Peers {
+    pub(crate) fn new(
+        store: Arc<dyn SharedStore>,
+        seals: Seals,
+        shares_verdicts: bool,
+        needs_claims: bool,
+    ) -> Self {
+        Self {
+            store,
+            seals,
+            shares_verdicts,
+            needs_claims,
+            who: random_id(),
+            log: Mutex::default(),
+            clocks_differ: AtomicBool::default(),
+            to_publish: Notify::new(),
+            to_read: Notify::new(),
+            has_read: Notify::new(),
+            failure: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be told to the other instances.
+    pub(crate) fn publish(&self, items: impl IntoIterator<Item = Pending>) {
+        self.log().publish(items);
+        self.to_publish.notify_one();
+    }
+
+    pub(crate) fn set_clocks_differ(&self, differ: bool) -> bool {
+        self.clocks_differ.swap(differ, Ordering::Relaxed)
+    }
+
+    /// An operation of the store, within its time.
+    pub(crate) async fn within<T>(
+        &self,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let outcome = tokio::time::timeout(STORE_TIMEOUT, operation).await;
+        let outcome =
+            outcome.unwrap_or_else(|_| Err(StoreError::new("the store did not answer within 300 ms")));
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = outcome.as_ref().err().cloned();
+        outcome
+    }
+
+    pub(crate) fn status(&self, now: Instant) -> SharedStatus {
+        let log = self.log();
+        SharedStatus {
+            is_blind: log.is_blind(now),
+            clocks_differ: self.clocks_differ.load(Ordering::Relaxed),
+            failure: self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            is_publishing: !log.has_published_all(),
+        }
+    }
+
+    /// The name of a token.
+    pub(crate) fn name(&self, token: &AccessToken) -> Name {
+        self.seals.name(token.as_bytes())
+    }
+
+    /// Whether a token was evicted by its name: a JWT is then not verified locally.
+    pub(crate) fn has_ended(&self, token: &AccessToken) -> bool {
+        self.log().has_names() && {
+            let name = self.name(token);
+            self.log().has_ended(&name)
+        }
+    }
+
+    fn may_share(&self, now: Instant) -> bool {
+        self.shares_verdicts && !self.clocks_differ.load(Ordering::Relaxed) && !self.log().is_blind(now)
+    }
+
+    /// A place for the answer to a question that is sent after this; `None` if it cannot be shared.
+    pub(super) fn place(&self, now: Now) -> Option<Asked> {
+        let at = now.system_time().duration_since(UNIX_EPOCH).ok()?;
+        self.may_share(now.instant).then(|| Asked { at, place: self.log().place() })
+    }
+
+    /// Puts a verdict of the issuer where the other instances find it.
+    pub(super) async fn put(&self, asked: Asked, active: &Active, lifetime: Duration, now: Instant) {
+        let Some(name) = active.name().filter(|_| self.may_share(now)) else { return };
+        let answer = active.claims.document();
+        if answer.len() > MOST_ANSWER {
+            return;
+        }
+        let verdict = SharedVerdict {
+            asked_at: asked.at,
+            place: asked.place,
+            is_told_by_events: active.is_told_by_events(),
+            answer: answer.to_owned(),
+        };
+        let Some(sealed) = self.seals.seal(Sealed::Verdict(*name), &verdict.encode()) else { return };
+        // A verdict that is not put is asked for again: nothing is lost.
+        let _ = self.within(self.store.put(self.seals.log_id(), &name.0, &sealed, lifetime)).await;
+    }
+
+    async fn find(&self, name: Name) -> Option<SharedVerdict> {
+        let finding = self.store.take(self.seals.log_id(), &name.0);
+        let sealed = tokio::time::timeout(TAKE_TIMEOUT, finding).await.ok()?.ok()??;
+        match self.seals.open(Sealed::Verdict(name), &sealed) {
+            Ok(text) => SharedVerdict::decode(&text),
+            Err(problem) => {
+                tracing::warn!(?problem, "a shared verdict does not open: the issuer is asked");
+                None
+            }
+        }
+    }
+}
+
+/// When a question was sent, for other instances.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    at: Duration,
+    place: Place,
+}
+
+impl Engine {
+    /// Evicts here, and tells the other instances.
+    pub(crate) fn evict(&self, evictions: &[Evict]) {
+        self.cache.evict(evictions, self.clock.now().instant);
+        if let Some(peers) = &self.peers {
+            let pending =
+                |what: &Evict| Pending { item: Item::evict(what.clone()), evicts: vec![what.clone()] };
+            peers.publish(evictions.iter().map(pending));
+        }
+    }
+
+    /// Evicts here what ends and what only changes, and tells the other instances by these items.
+    pub(crate) fn apply(&self, ends: &[Evict], changes: &[Evict], items: Vec<Pending>) {
+        let now = self.clock.now().instant;
+        self.cache.evict(ends, now);
+        self.cache.evict_softly(changes, SOFT, now);
+        if let Some(peers) = self.peers.as_ref().filter(|_| !items.is_empty()) {
+            peers.publish(items);
+        }
+    }
+
+    /// Tells the other instances that a token has ended.
+    pub(super) fn tell_of_end(&self, token: &AccessToken, active: Option<&Active>) {
+        let Some(peers) = &self.peers else { return };
+        let id = active.and_then(|active| active.claims.token_id()).map(|id| Evict::TokenId(id.into()));
+        let names = peers.seals.names(token.as_bytes()).map(Evict::Name);
+        let pending = |what: Evict| Pending { item: Item::evict(what.clone()), evicts: vec![what] };
+        peers.publish(names.chain(id).map(pending));
+    }
+
+    /// A verdict that another instance has asked for. `held`: the verdict that it would replace.
+    pub(super) async fn take_shared(
+        &self,
+        token: &AccessToken,
+        key: Key,
+        held: Option<&Active>,
+    ) -> Option<Arc<Active>> {
+        let peers = self.peers.as_ref()?;
+        let now = self.clock.now();
+        if !peers.may_share(now.instant) {
+            return None;
+        }
+        // Before the verdict is looked up: what happens from now on is compared once more when it is held.
+        let (position, breaks) = (self.cache.ledger.position(), self.fed.breaks());
+        let name = peers.name(token);
+        let shared = peers.find(name).await?;
+        let mut claims = self.source.read(shared.answer)?;
+        let checked = claims.check_origin(&self.settings.issuer, self.settings.audience.as_deref());
+        checked.and_then(|()| claims.check_times(self.clock.now().wall())).ok()?;
+        self.roles.share(&mut claims);
+        let now = self.clock.now();
+        let wall = now.system_time().duration_since(UNIX_EPOCH).ok()?;
+        let age = (wall + CLOCKS_APART).checked_sub(shared.asked_at)?;
+        let asked_at = now.instant.checked_sub(age)?;
+        if held.is_some_and(|held| asked_at < held.asked_at + YOUNGER) {
+            return None;
+        }
+        let is_told =
+            shared.is_told_by_events && self.feed.as_ref().is_some_and(|feed| feed.tells_of(&claims));
+        let is_jwt = (self.local.is_some() || self.feed.is_some()) && Jwt::of(token).is_some();
+        let active =
+            Active::answered(*claims, Sent { at: asked_at, position }, &key, is_jwt).named(Some(name));
+        let is_prolonged = {
+            let log = peers.log();
+            if !log.vouches(shared.place, &key, &active, now.instant) {
+                return None;
+            }
+            log.prolongs(shared.place)
+        };
+        let active = active.told_by_events(is_told).vouched_for((is_told && is_prolonged).then_some(breaks));
+        let asker = self.any_asker();
+        // A verdict that must be renewed already is of no use.
+        let is_good = self.settings.lifetimes.judge(&active, asker, self.clock.now()) == Freshness::Serve;
+        is_good.then(|| Arc::new(active))
+    }
+}
+
+pub(crate) fn random_id() -> Id {
+    let mut id = [0; 16];
+    aws_lc_rs::rand::fill(&mut id).expect("the operating system has random bytes");
+    id
+}
