@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod http;
 pub mod proxy;
 pub mod tasks;
+pub mod valkey;
 mod world;
 
 use std::{any::Any, net::SocketAddr};

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::{
@@ -10,6 +11,19 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
 };
+
+/// What becomes of the server's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Words {
+    /// They pass.
+    Pass,
+    /// They come so much later.
+    Late(Duration),
+    /// They are lost, and the connection stays.
+    Lost,
+    /// The first half of them passes, and the connection ends.
+    Half,
+}
 
 /// Forwards connections until it is cut.
 #[derive(Debug, Clone)]
@@ -23,6 +37,7 @@ struct State {
     is_cut: watch::Sender<bool>,
     /// What the client must say for the server's next words to be lost.
     trap: Mutex<Option<Vec<u8>>>,
+    words: Mutex<Words>,
 }
 
 impl Proxy {
@@ -30,7 +45,11 @@ impl Proxy {
     pub async fn start(upstream: (String, u16)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(State { is_cut: watch::channel(false).0, trap: Mutex::new(None) });
+        let state = Arc::new(State {
+            is_cut: watch::channel(false).0,
+            trap: Mutex::new(None),
+            words: Mutex::new(Words::Pass),
+        });
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -59,6 +78,11 @@ impl Proxy {
     /// Passes the next words with `text` on to the server, and ends all connections before it can answer.
     pub fn lose_answer_to(&self, text: &str) {
         *self.trap() = Some(text.as_bytes().to_vec());
+    }
+
+    /// Decides what becomes of the server's words from now on.
+    pub fn set_words(&self, words: Words) {
+        *self.state.words.lock().unwrap_or_else(PoisonError::into_inner) = words;
     }
 
     fn trap(&self) -> std::sync::MutexGuard<'_, Option<Vec<u8>>> {
@@ -104,7 +128,17 @@ async fn forward(mut client: TcpStream, upstream: (String, u16), state: Arc<Stat
             },
             read = server.read(&mut down) => match read {
                 Ok(read @ 1..) => {
-                    if client.write_all(&down[..read]).await.is_err() {
+                    let words = *state.words.lock().unwrap_or_else(PoisonError::into_inner);
+                    let passing = match words {
+                        Words::Pass => read,
+                        Words::Late(time) => {
+                            tokio::time::sleep(time).await;
+                            read
+                        }
+                        Words::Lost => 0,
+                        Words::Half => read / 2,
+                    };
+                    if client.write_all(&down[..passing]).await.is_err() || words == Words::Half {
                         return;
                     }
                 }

@@ -124,7 +124,7 @@ impl Recipe {
         let issuer = self.settings.issuer.as_str().to_owned();
         let reads_jwts = parts.local.is_some();
         let peers = self.shared.as_ref().map(|shared| {
-            let seals = Seals::new(&shared.secrets, &issuer, &parts.client_id);
+            let seals = Seals::new(&shared.secrets, &self.settings.issuer, &parts.client_id);
             Peers::new(Arc::clone(&shared.store), seals, shared.shares_verdicts, shared.needs_claims)
         });
         let holds_action_claims = self.feed.as_ref().is_some_and(|feed| feed.holds_action_claims);

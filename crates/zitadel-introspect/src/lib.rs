@@ -61,10 +61,11 @@
 // The layers ("floors") of this crate, lowest first: a module imports from lower floors, or from its own folder.
 // `.ci/floors` reads this list.
 //
-// floor: names clock random echo crypto background store events::event
+// floor: names clock random echo crypto background events::event
 // floor: stats
 // floor: error
 // floor: issuer::name token
+// floor: store
 // floor: claims resource
 // floor: requirement presentation
 // floor: issuer
@@ -111,10 +112,10 @@ mod token;
 mod verdict;
 mod verifier;
 
-/// For writers of adapters. [`AuthError::miswired`], [`AuthError::nothing_required`],
+/// For writers of adapters and stores. [`AuthError::miswired`], [`AuthError::nothing_required`],
 /// [`Verifier::authorize_held`] and [`Verifier::has_verified`] are theirs as well.
 pub mod adapter {
-    pub use crate::{caller::CallerAs, resource::ResourceMetadata};
+    pub use crate::{caller::CallerAs, resource::ResourceMetadata, seal::secret_line};
 }
 
 pub use builder::{

@@ -40,7 +40,9 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    pub(crate) fn invalid(field: &'static str, problem: String, remedy: &'static str) -> Self {
+    /// An error that names the setting, the problem and the remedy. For writers of stores and adapters.
+    #[must_use]
+    pub fn invalid(field: &'static str, problem: String, remedy: &'static str) -> Self {
         Self::Invalid { field, problem, remedy }
     }
 

@@ -24,10 +24,7 @@ pub(crate) enum Source {
 impl Source {
     /// The issuer, where there is one to ask.
     pub(crate) fn issuer(&self) -> Option<&Arc<Introspection>> {
-        match self {
-            Self::Issuer(introspection) => Some(introspection),
-            _ => None,
-        }
+        if let Self::Issuer(introspection) = self { Some(introspection) } else { None }
     }
 
     pub(crate) fn can_ask(&self) -> bool {
@@ -61,12 +58,7 @@ impl Source {
 
     /// The claims in an answer of the issuer that another instance has received.
     pub(crate) fn read(&self, answer: String) -> Option<Box<Claims>> {
-        match self {
-            Self::Issuer(introspection) => introspection.read(answer).ok()?.ok(),
-            Self::Nobody => None,
-            #[cfg(feature = "test-util")]
-            Self::Script(_) => None,
-        }
+        self.issuer()?.read(answer).ok()?.ok()
     }
 
     /// What the issuer's clock shows.
