@@ -110,6 +110,11 @@ impl Arguments {
                 TASK_API_DATABASE or the configuration file, or the password by --database-password-file",
             );
         }
+        if is_flag("shared") && has_password(self.settings.shared.as_ref()) {
+            return refuse(
+                "--shared: a password on the command line can be read by others; give it by --shared-password-file",
+            );
+        }
         if is_flag("proxy") && has_password(self.settings.proxy.as_ref()) {
             return refuse(
                 "--proxy: a password on the command line can be read by others; give the address by TASK_API_PROXY or the \

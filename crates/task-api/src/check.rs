@@ -14,12 +14,15 @@ use zitadel_introspect::{Caller, IssuerError, Reason, Requirement, Verifier};
 
 use crate::{
     exit::BAD_CONFIGURATION, observe::actor_name, open, settings::Settings, shown::shown, store, verifier,
+    words,
 };
 
 /// ZITADEL refuses a client assertion that is two seconds ahead; ours is dated a few seconds back.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(4);
 /// The token is inactive, or its state is unknown; all other checks passed.
 const NOT_ACTIVE: u8 = 1;
+/// The time for the first reads of the shared store.
+const SHARED_PATIENCE: Duration = Duration::from_secs(3);
 /// The time for the first poll of the event feed.
 const FEED_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -60,6 +63,7 @@ pub(crate) async fn run(settings: &Settings, token_file: Option<&Path>) -> ExitC
     let ours = credentials(settings, &mut report);
     if let Some((verifier, client_id)) = &ours {
         ask_issuer(verifier, client_id, &mut report).await;
+        reach_shared(verifier, &mut report).await;
         read_events(verifier, &mut report).await;
     } else {
         report.skipped("issuer", "needs a domain and a key");
@@ -146,7 +150,7 @@ async fn ask_issuer(verifier: &Verifier, client_id: &str, report: &mut Report) {
     let theirs = match verifier.issuer_time().await {
         Ok(theirs) => theirs,
         Err(error) => {
-            let why = verifier::explain(&error);
+            let why = words::explain(&error);
             report.failed("domain", format_args!("{} cannot be reached: {why}", verifier.issuer()));
             return report.skipped("key", "needs an issuer that answers");
         }
@@ -162,12 +166,46 @@ async fn ask_issuer(verifier: &Verifier, client_id: &str, report: &mut Report) {
         }
         Err(error @ IssuerError::Refused { .. }) => {
             ok("domain", format_args!("{} answers, and is the issuer that it names", verifier.issuer()));
-            report.failed("key", format_args!("--key: {}", verifier::explain(&error)));
+            report.failed("key", format_args!("--key: {}", words::explain(&error)));
         }
         Err(error) => {
-            report.failed("domain", format_args!("--domain: {}", verifier::explain(&error)));
+            report.failed("domain", format_args!("--domain: {}", words::explain(&error)));
             report.skipped("key", "needs an issuer that answers as one");
         }
+    }
+}
+
+/// Whether the shared store can be reached and read, and what an operator should change about it.
+async fn reach_shared(verifier: &Verifier, report: &mut Report) {
+    let advice = match verifier.check_shared().await {
+        Ok(None) => return,
+        Ok(Some(advice)) => advice,
+        Err(error) => return report.failed("shared", format_args!("--shared: {error}")),
+    };
+    let began = Instant::now();
+    let status = loop {
+        let Some(status) = verifier.shared() else { return };
+        if !status.is_blind || status.is_unopened || began.elapsed() > SHARED_PATIENCE {
+            break status;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    if status.is_unopened {
+        report.failed("shared", "--shared-secret: the newest entry of the log is sealed with another secret");
+    } else if status.is_blind {
+        let why =
+            status.failure.map_or_else(|| "it cannot be read in time".to_owned(), |error| error.to_string());
+        report.failed("shared", format_args!("--shared: {why}"));
+    } else if status.clocks_differ {
+        report.failed(
+            "shared",
+            "our clock is more than a second away from the server's; synchronize both (NTP)",
+        );
+    } else {
+        ok("shared", "reached, read to its end, and its clock agrees with ours");
+    }
+    for advice in advice {
+        Report::warned("shared", advice);
     }
 }
 
@@ -181,13 +219,14 @@ async fn read_events(verifier: &Verifier, report: &mut Report) {
     }
     match (status.failure, status.newest_event) {
         (Some(failure), _) => {
-            report.failed("events", verifier::in_our_words(&failure.to_string()));
+            report.failed("events", words::in_our_words(&failure.to_string()));
         }
         (None, Some(newest)) => {
             let ago = SystemTime::now().duration_since(newest).unwrap_or_default();
             let ago = humantime::format_duration(Duration::from_secs(ago.as_secs()));
             ok("events", format_args!("can be read; the newest one is {ago} old"));
         }
+        (None, None) if status.age.is_some() => ok("events", "read by another instance"),
         (None, None) => report.failed("events", "there was no answer in time"),
     }
 }
@@ -223,7 +262,7 @@ async fn explain(verifier: &Verifier, token: &str) -> bool {
         Err(error) => {
             match error.reason() {
                 Reason::Unavailable(cause) => {
-                    let cause = verifier::explain(cause);
+                    let cause = words::explain(cause);
                     print(&format!("token   unknown   no verdict from the issuer: {cause}"));
                 }
                 Reason::InvalidToken(reason) => print(&format!("token   refused   {reason}")),

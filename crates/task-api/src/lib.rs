@@ -9,7 +9,8 @@
 // The floors, from the ground up: a module imports from floors below its own, or from its own folder. `.ci/floors` reads
 // this list.
 //
-// floor: connections exit form options page schema shown
+// floor: connections exit form options page schema shown words
+// floor: wiring
 // floor: store
 // floor: readiness
 // floor: tasks
@@ -50,3 +51,5 @@ pub mod start;
 pub mod store;
 pub mod tasks;
 mod verifier;
+pub mod wiring;
+pub mod words;

@@ -27,6 +27,16 @@ pub(crate) struct Ready {
     /// Whether ZITADEL's events are read; absent without an event feed. An instance is ready either way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) event_feed: Option<Feed>,
+    /// What does not work as it should; absent if there is nothing. An instance is ready either way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) degraded: Vec<Degraded>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Degraded {
+    /// The store of all instances: revocation counts after the time of the cache at the latest.
+    Shared,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -82,7 +92,10 @@ impl Readiness {
         let missing: Vec<_> = [database, issuer, breaker].into_iter().flatten().collect();
         let feed = self.verifier.event_feed();
         let event_feed = feed.map(|feed| if feed.is_current { Feed::Current } else { Feed::Interrupted });
-        let ready = Ready { ready: missing.is_empty(), missing, event_feed };
+        let is_degraded =
+            self.verifier.shared().is_some_and(|shared| shared.is_blind || shared.clocks_differ);
+        let degraded = is_degraded.then_some(Degraded::Shared).into_iter().collect();
+        let ready = Ready { ready: missing.is_empty(), missing, event_feed, degraded };
         *last = Some(Last { at: Instant::now(), answers: self.answers(), ready: ready.clone() });
         ready
     }

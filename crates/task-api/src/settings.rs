@@ -13,7 +13,11 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::{limits::Limits, shown::shown};
+use crate::{
+    limits::Limits,
+    shown::shown,
+    wiring::{OfFeed, OfShared},
+};
 
 const DATABASE: &str = "sqlite://tasks.db";
 const PORT: u16 = 8089;
@@ -173,6 +177,38 @@ settings! {
     #[arg(help_heading = "Event feed")]
     events_address: SocketAddr,
 
+    /// A Valkey or Redis server by which the instances of this API share what they know: `rediss://user@host:port`. A
+    /// revocation that one learns of counts on all, and a verdict that one has asked for serves the others [default: none]
+    #[arg(long, value_name = "URL", env = "TASK_API_SHARED", hide_env_values = true, global = true)]
+    #[arg(help_heading = "Several instances")]
+    shared: SecretString,
+
+    /// A file with the secret that all instances have, from `openssl rand -hex 32`; several lines while it is changed: the
+    /// first one seals, all open
+    #[arg(long, value_name = "FILE", env = "TASK_API_SHARED_SECRET", hide_env_values = true, global = true)]
+    #[arg(help_heading = "Several instances")]
+    shared_secret: PathBuf,
+
+    /// A file with the password for that server
+    #[arg(long, value_name = "FILE", env = "TASK_API_SHARED_PASSWORD_FILE", hide_env_values = true, global = true)]
+    #[arg(help_heading = "Several instances")]
+    shared_password_file: PathBuf,
+
+    /// A PEM file with the certificates that are trusted for that server [default: those of the operating system]
+    #[arg(long, value_name = "FILE", env = "TASK_API_SHARED_ROOT_CERTIFICATES", global = true)]
+    #[arg(help_heading = "Several instances")]
+    shared_root_certificates: PathBuf,
+
+    /// Allows `redis://`, without TLS, beyond this machine: the password travels in the clear [default: false]
+    #[arg(long, env = "TASK_API_SHARED_DANGEROUS_ALLOW_PLAINTEXT", global = true)]
+    #[arg(num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Several instances")]
+    shared_dangerous_allow_plaintext: bool,
+
+    /// Shares no verdicts, for a server that strangers use as well [default: false]
+    #[arg(long, env = "TASK_API_SHARED_EVICTIONS_ONLY", global = true)]
+    #[arg(num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Several instances")]
+    shared_evictions_only: bool,
+
     /// The id of the project of this API: roles count by its own claim, and events of other projects end nothing
     /// [default: found out]
     #[arg(long, value_name = "ID", env = "TASK_API_PROJECT", global = true, help_heading = "Event feed")]
@@ -281,6 +317,9 @@ impl Settings {
             &mut settings.event_feed_token_file,
             &mut settings.event_feed_key,
             &mut settings.event_signing_keys,
+            &mut settings.shared_secret,
+            &mut settings.shared_password_file,
+            &mut settings.shared_root_certificates,
         ];
         for path in files.into_iter().flatten() {
             *path = folder.join(&*path);
@@ -333,6 +372,25 @@ impl Settings {
         match self.connections_per_client {
             Some(connections) => limits.connections_per_client(connections.get()),
             None => limits,
+        }
+    }
+
+    pub(crate) fn of_feed(&self) -> OfFeed<'_> {
+        OfFeed {
+            token_file: self.event_feed_token_file.as_deref(),
+            key: self.event_feed_key.as_deref(),
+            interval: self.event_feed_interval.map(|Time(time)| time),
+        }
+    }
+
+    pub(crate) fn of_shared(&self) -> OfShared<'_> {
+        OfShared {
+            url: self.shared.as_ref().map(ExposeSecret::expose_secret),
+            secret: self.shared_secret.as_deref(),
+            password_file: self.shared_password_file.as_deref(),
+            root_certificates: self.shared_root_certificates.as_deref(),
+            allows_plaintext: self.shared_dangerous_allow_plaintext == Some(true),
+            evictions_only: self.shared_evictions_only == Some(true),
         }
     }
 

@@ -25,7 +25,7 @@ use crate::{
     serve::{self, Speaks},
     settings::{LogFormat, Settings},
     store::{self, Store},
-    verifier,
+    verifier, words,
 };
 
 pub use crate::exit::fail;
@@ -196,19 +196,17 @@ fn public_address(bound: SocketAddr) -> String {
 async fn check(verifier: &Verifier) -> Result<(), StartError> {
     match verifier.check().await {
         Ok(()) => Ok(()),
-        Err(error @ IssuerError::Refused { .. }) => {
-            Err(format!("--key: {}", verifier::explain(&error)).into())
-        }
+        Err(error @ IssuerError::Refused { .. }) => Err(format!("--key: {}", words::explain(&error)).into()),
         Err(
             error @ (IssuerError::OtherIssuer { .. }
             | IssuerError::AlwaysActive
             | IssuerError::NoInstance { is_said: true, .. }),
-        ) => Err(format!("--domain: {}", verifier::explain(&error)).into()),
+        ) => Err(format!("--domain: {}", words::explain(&error)).into()),
         Err(error) => {
             let issuer = verifier.issuer().as_str();
             tracing::warn!(
                 issuer,
-                error = verifier::explain(&error),
+                error = words::explain(&error),
                 "THE ISSUER CANNOT BE ASKED: protected routes answer 503 until it can"
             );
             Ok(())
@@ -231,7 +229,7 @@ impl<W: Write> Write for InOurWords<W> {
     /// The subscriber writes each line by one call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match str::from_utf8(line) {
-            Ok(text) if text.contains('`') => self.0.write_all(verifier::in_our_words(text).as_bytes())?,
+            Ok(text) if text.contains('`') => self.0.write_all(words::in_our_words(text).as_bytes())?,
             _ => self.0.write_all(line)?,
         }
         Ok(line.len())

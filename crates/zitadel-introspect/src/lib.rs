@@ -61,11 +61,10 @@
 // The layers ("floors") of this crate, lowest first: a module imports from lower floors, or from its own folder.
 // `.ci/floors` reads this list.
 //
-// floor: names clock random echo crypto background events::event
+// floor: names clock random echo crypto background store events::event
 // floor: stats
 // floor: error
 // floor: issuer::name token
-// floor: store
 // floor: claims resource
 // floor: requirement presentation
 // floor: issuer

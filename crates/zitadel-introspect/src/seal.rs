@@ -8,6 +8,7 @@ use std::{fmt, path::Path};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey},
+    digest,
     hkdf::{HKDF_SHA256, KeyType, Prk, Salt},
     hmac,
 };
@@ -128,6 +129,17 @@ pub(crate) enum Unopened {
     OtherSecret([u8; ID_BYTES]),
     /// It was changed, or is something else.
     Broken,
+}
+
+impl LogId {
+    /// The log of an issuer.
+    #[must_use]
+    pub fn of(issuer: &Issuer) -> Self {
+        let text = [b"zitadel-introspect 1 log ", issuer.as_str().as_bytes()].concat();
+        let mut id = [0; 8];
+        id.copy_from_slice(&digest::digest(&digest::SHA256, &text).as_ref()[..8]);
+        Self(id)
+    }
 }
 
 /// The keys of one verifier.

@@ -9,10 +9,6 @@ pub(crate) mod memory;
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
-use aws_lc_rs::digest;
-
-use crate::issuer::name::Issuer;
-
 #[cfg(feature = "test-util")]
 pub use self::memory::{MemoryStore, Snapshot};
 
@@ -24,18 +20,7 @@ pub type Id = [u8; 16];
 
 /// Names the log of one issuer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct LogId([u8; 8]);
-
-impl LogId {
-    /// The log of an issuer.
-    #[must_use]
-    pub fn of(issuer: &Issuer) -> Self {
-        let text = [b"zitadel-introspect 1 log ", issuer.as_str().as_bytes()].concat();
-        let mut id = [0; 8];
-        id.copy_from_slice(&digest::digest(&digest::SHA256, &text).as_ref()[..8]);
-        Self(id)
-    }
-}
+pub struct LogId(pub(crate) [u8; 8]);
 
 /// In hexadecimal, 16 characters.
 impl fmt::Display for LogId {

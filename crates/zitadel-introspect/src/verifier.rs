@@ -12,6 +12,7 @@ use crate::{
     requirement::Requirement,
     resource::ResourceMetadata,
     stats::Stats,
+    store::StoreError,
     token::AccessToken,
     verdict::{Verdict, engine::Engine, evict::Evict, followed::FeedStatus, shared::SharedStatus},
 };
@@ -213,6 +214,26 @@ impl Verifier {
     pub fn shared(&self) -> Option<SharedStatus> {
         let engine = self.0.engine().ok()?;
         Some(engine.peers.as_ref()?.status(engine.clock.now().instant))
+    }
+
+    /// What an operator should change about the shared store, one line each; `None` without one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store does not answer.
+    pub async fn check_shared(&self) -> Result<Option<Vec<String>>, StoreError> {
+        let engine = self.0.engine().map_err(|error| StoreError::new(error.to_string()))?;
+        if engine.peers.is_none() {
+            return Ok(None);
+        }
+        let (engine, handle) = (Arc::clone(engine), engine.handle.clone());
+        let checking = handle.spawn(async move {
+            match &engine.peers {
+                Some(peers) => peers.within(peers.store.advise()).await.map(Some),
+                None => Ok(None),
+            }
+        });
+        checking.await.unwrap_or_else(|_| Err(StoreError::new("the library's thread has ended")))
     }
 
     /// Evicts the verdict on one token: callers who ask from now on do not get it. Callers who already wait for a

@@ -9,6 +9,7 @@ use crate::{
     feed::settings::EventFeed,
     issuer::name::Issuer,
     peers::settings::Shared,
+    store::StoreError,
     verdict::{followed::FeedStatus, shared::SharedStatus},
     verifier::Verifier,
 };
@@ -51,6 +52,15 @@ impl Relay {
     #[must_use]
     pub fn shared(&self) -> Option<SharedStatus> {
         self.0.shared()
+    }
+
+    /// As [`Verifier::check_shared`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Verifier::check_shared`].
+    pub async fn check_shared(&self) -> Result<Vec<String>, StoreError> {
+        self.0.check_shared().await.map(Option::unwrap_or_default)
     }
 
     /// The issuer whose events are read.

@@ -70,12 +70,14 @@ pub(crate) struct Peers {
 pub struct SharedStatus {
     /// The log of evictions is not known to its end: verdicts lapse as without a store, and none are shared.
     pub is_blind: bool,
+    /// The newest entry of the log does not open: it was changed, or sealed with a secret that is not ours.
+    pub is_unopened: bool,
     /// Our clock is more than a second away from the store's: no verdicts are shared.
     pub clocks_differ: bool,
     /// Why the last operation failed; `None` if it did not.
     pub failure: Option<StoreError>,
-    /// Evictions wait to be published.
-    pub is_publishing: bool,
+    /// So many evictions have not reached the other instances yet.
+    pub waiting: usize,
 }
 
 impl Peers {
@@ -130,9 +132,10 @@ impl Peers {
         let log = self.log();
         SharedStatus {
             is_blind: log.is_blind(now),
+            is_unopened: log.is_unopened(),
             clocks_differ: self.clocks_differ.load(Ordering::Relaxed),
             failure: self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            is_publishing: !log.has_published_all(),
+            waiting: log.waiting(),
         }
     }
 

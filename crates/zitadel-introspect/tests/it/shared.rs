@@ -95,7 +95,7 @@ async fn is_blind(verifier: &Verifier, expected: bool) {
 /// Waits until all evictions of an instance are in the log.
 async fn published(verifier: &Verifier) {
     let published = async {
-        while verifier.shared().unwrap().is_publishing {
+        while verifier.shared().unwrap().waiting > 0 {
             a_moment().await;
         }
     };

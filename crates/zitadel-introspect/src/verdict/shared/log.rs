@@ -206,6 +206,11 @@ impl Log {
         self.unopened.is_some() || self.is_behind(now)
     }
 
+    /// Whether the newest entry could not be opened.
+    pub(crate) fn is_unopened(&self) -> bool {
+        self.unopened.is_some()
+    }
+
     /// Whether the end of the log was not reached for a while.
     pub(crate) fn is_behind(&self, now: Instant) -> bool {
         let is_old = |at: Instant| now.saturating_duration_since(at) > BLIND_AFTER;
@@ -312,6 +317,11 @@ impl Log {
     /// Nothing waits to be published, and all that was published is read.
     pub(crate) fn has_published_all(&self) -> bool {
         self.pending().next().is_none()
+    }
+
+    /// How much is not known to be in the log yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.pending().count()
     }
 
     /// The hash of the ids of the newest entries up to one; `None` if they are not known.
