@@ -1,61 +1,24 @@
 //! `task-api check`: checks everything that a start depends on, and explains what is wrong.
 
 use std::{
-    fmt::Display,
     fs,
-    io::{self, Write},
     ops::RangeInclusive,
     path::Path,
     process::ExitCode,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use zitadel_introspect::{Caller, IssuerError, Reason, Requirement, Verifier};
 
 use crate::{
-    exit::BAD_CONFIGURATION, observe::actor_name, open, settings::Settings, shown::shown, store, verifier,
-    words,
+    exit::BAD_CONFIGURATION, observe::actor_name, open, report::Report, settings::Settings, shown::shown,
+    store, verifier, words,
 };
 
 /// ZITADEL refuses a client assertion that is two seconds ahead; ours is dated a few seconds back.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(4);
 /// The token is inactive, or its state is unknown; all other checks passed.
 const NOT_ACTIVE: u8 = 1;
-/// The time for the first reads of the shared store.
-const SHARED_PATIENCE: Duration = Duration::from_secs(3);
-/// The time for the first poll of the event feed.
-const FEED_PATIENCE: Duration = Duration::from_secs(5);
-
-/// What was found out so far.
-#[derive(Debug, Default)]
-struct Report {
-    has_failed: bool,
-}
-
-fn ok(what: &str, finding: impl Display) {
-    print(&format!("ok      {what:<9} {finding}"));
-}
-
-fn print(line: &str) {
-    // A closed standard output does not stop the check: the exit status reports the result as well.
-    let _ = writeln!(io::stdout(), "{line}");
-}
-
-impl Report {
-    fn failed(&mut self, what: &str, problem: impl Display) {
-        self.has_failed = true;
-        print(&format!("FAILED  {what:<9} {problem}"));
-    }
-
-    fn warned(what: &str, problem: impl Display) {
-        print(&format!("warning {what:<9} {problem}"));
-    }
-
-    fn skipped(&mut self, what: &str, why: &str) {
-        self.has_failed = true;
-        print(&format!("skipped {what:<9} {why}"));
-    }
-}
 
 /// Checks the settings, and explains the token in the file.
 pub(crate) async fn run(settings: &Settings, token_file: Option<&Path>) -> ExitCode {
@@ -63,14 +26,14 @@ pub(crate) async fn run(settings: &Settings, token_file: Option<&Path>) -> ExitC
     let ours = credentials(settings, &mut report);
     if let Some((verifier, client_id)) = &ours {
         ask_issuer(verifier, client_id, &mut report).await;
-        reach_shared(verifier, &mut report).await;
-        read_events(verifier, &mut report).await;
+        report.shared(verifier.check_shared().await, || verifier.shared()).await;
+        report.events(|| verifier.event_feed()).await;
     } else {
         report.skipped("issuer", "needs a domain and a key");
     }
     addresses(settings, &mut report);
     match store::probe(settings.database(), settings.database_password_file.as_deref()).await {
-        Ok(finding) => ok("database", finding),
+        Ok(finding) => Report::ok("database", finding),
         Err(error) => report.failed("database", format_args!("--database: {error}")),
     }
     let is_active = match (token_file, &ours) {
@@ -88,7 +51,7 @@ pub(crate) async fn run(settings: &Settings, token_file: Option<&Path>) -> ExitC
             }
         },
     };
-    match (report.has_failed, is_active) {
+    match (report.has_failed(), is_active) {
         (true, _) => ExitCode::from(BAD_CONFIGURATION),
         (false, false) => ExitCode::from(NOT_ACTIVE),
         (false, true) => ExitCode::SUCCESS,
@@ -138,7 +101,7 @@ fn addresses(settings: &Settings, report: &mut Report) {
         }
     }
     if are_free {
-        ok("ports", "free");
+        Report::ok("ports", "free");
     }
     if let Err(problem) = open::options(settings) {
         report.failed("settings", problem);
@@ -157,77 +120,27 @@ async fn ask_issuer(verifier: &Verifier, client_id: &str, report: &mut Report) {
     };
     match theirs {
         Some(theirs) => compare_clocks(began..=SystemTime::now(), theirs, report),
-        None => ok("clock", "the issuer does not say what time it is"),
+        None => Report::ok("clock", "the issuer does not say what time it is"),
     }
     match verifier.check().await {
         Ok(()) => {
-            ok("domain", format_args!("{} answers, and is the issuer that it names", verifier.issuer()));
-            ok("key", format_args!("accepted, for client {client_id}"));
+            Report::ok(
+                "domain",
+                format_args!("{} answers, and is the issuer that it names", verifier.issuer()),
+            );
+            Report::ok("key", format_args!("accepted, for client {client_id}"));
         }
         Err(error @ IssuerError::Refused { .. }) => {
-            ok("domain", format_args!("{} answers, and is the issuer that it names", verifier.issuer()));
+            Report::ok(
+                "domain",
+                format_args!("{} answers, and is the issuer that it names", verifier.issuer()),
+            );
             report.failed("key", format_args!("--key: {}", words::explain(&error)));
         }
         Err(error) => {
             report.failed("domain", format_args!("--domain: {}", words::explain(&error)));
             report.skipped("key", "needs an issuer that answers as one");
         }
-    }
-}
-
-/// Whether the shared store can be reached and read, and what an operator should change about it.
-async fn reach_shared(verifier: &Verifier, report: &mut Report) {
-    let advice = match verifier.check_shared().await {
-        Ok(None) => return,
-        Ok(Some(advice)) => advice,
-        Err(error) => return report.failed("shared", format_args!("--shared: {error}")),
-    };
-    let began = Instant::now();
-    let status = loop {
-        let Some(status) = verifier.shared() else { return };
-        if !status.is_blind || status.is_unopened || began.elapsed() > SHARED_PATIENCE {
-            break status;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    if status.is_unopened {
-        report.failed("shared", "--shared-secret: the newest entry of the log is sealed with another secret");
-    } else if status.is_blind {
-        let why =
-            status.failure.map_or_else(|| "it cannot be read in time".to_owned(), |error| error.to_string());
-        report.failed("shared", format_args!("--shared: {why}"));
-    } else if status.clocks_differ {
-        report.failed(
-            "shared",
-            "our clock is more than a second away from the server's; synchronize both (NTP)",
-        );
-    } else {
-        ok("shared", "reached, read to its end, and its clock agrees with ours");
-    }
-    for advice in advice {
-        Report::warned("shared", advice);
-    }
-}
-
-/// Whether the event feed can be read, and how far away its newest event is.
-async fn read_events(verifier: &Verifier, report: &mut Report) {
-    let Some(mut status) = verifier.event_feed() else { return };
-    let began = Instant::now();
-    while status.age.is_none() && status.failure.is_none() && began.elapsed() < FEED_PATIENCE {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        status = verifier.event_feed().unwrap_or(status);
-    }
-    match (status.failure, status.newest_event) {
-        (Some(failure), _) => {
-            report.failed("events", words::in_our_words(&failure.to_string()));
-        }
-        (None, Some(newest)) => {
-            let ago = SystemTime::now().duration_since(newest).unwrap_or_default();
-            let ago = humantime::format_duration(Duration::from_secs(ago.as_secs()));
-            ok("events", format_args!("can be read; the newest one is {ago} old"));
-        }
-        (None, None) if status.age.is_some() => ok("events", "read by another instance"),
-        (None, None) => report.failed("events", "there was no answer in time"),
     }
 }
 
@@ -247,7 +160,7 @@ fn compare_clocks(ours: RangeInclusive<SystemTime>, theirs: SystemTime, report: 
             ),
         );
     } else {
-        ok("clock", "ours and the issuer's agree");
+        Report::ok("clock", "ours and the issuer's agree");
     }
 }
 
@@ -263,14 +176,14 @@ async fn explain(verifier: &Verifier, token: &str) -> bool {
             match error.reason() {
                 Reason::Unavailable(cause) => {
                     let cause = words::explain(cause);
-                    print(&format!("token   unknown   no verdict from the issuer: {cause}"));
+                    Report::print(&format!("token   unknown   no verdict from the issuer: {cause}"));
                 }
-                Reason::InvalidToken(reason) => print(&format!("token   refused   {reason}")),
-                reason => print(&format!("token   refused   {reason}")),
+                Reason::InvalidToken(reason) => Report::print(&format!("token   refused   {reason}")),
+                reason => Report::print(&format!("token   refused   {reason}")),
             }
             if !matches!(error.reason(), Reason::Unavailable(_)) {
                 for suspicion in verifier.suspect(token) {
-                    print(&format!("        perhaps   {suspicion}"));
+                    Report::print(&format!("        perhaps   {suspicion}"));
                 }
             }
             false
@@ -280,8 +193,8 @@ async fn explain(verifier: &Verifier, token: &str) -> bool {
 
 fn describe(caller: &Caller) {
     let claims = caller.claims();
-    let line = |what: &str, finding: String| print(&format!("        {what:<9} {finding}"));
-    print("token   active");
+    let line = |what: &str, finding: String| Report::print(&format!("        {what:<9} {finding}"));
+    Report::print("token   active");
     let name = claims.username().map(|name| format!(" ({name:?})")).unwrap_or_default();
     line("user", format!("{:?}{name}", claims.subject().unwrap_or("unknown")));
     if let Some(actor) = claims.actor() {

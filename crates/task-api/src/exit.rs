@@ -3,9 +3,10 @@
 use std::{error::Error, process::ExitCode};
 
 /// Bad arguments, a bad key, a port that is taken.
-pub(crate) const BAD_CONFIGURATION: u8 = 2;
+pub const BAD_CONFIGURATION: u8 = 2;
 
-pub(crate) type StartError = Box<dyn Error + Send + Sync>;
+/// Why a program cannot start.
+pub type StartError = Box<dyn Error + Send + Sync>;
 
 /// Prints in one line why the process cannot start.
 #[must_use]
@@ -15,6 +16,7 @@ pub fn fail(error: &dyn Error) -> ExitCode {
 }
 
 #[expect(clippy::print_stderr, reason = "the last words of a process that cannot start")]
-pub(crate) fn say(line: &str) {
+/// Prints a line on standard error.
+pub fn say(line: &str) {
     eprintln!("{line}");
 }

@@ -9,7 +9,8 @@
 // The floors, from the ground up: a module imports from floors below its own, or from its own folder. `.ci/floors` reads
 // this list.
 //
-// floor: connections exit form options page schema shown words
+// floor: command_line connections exit form options page schema shown stop words
+// floor: report
 // floor: wiring
 // floor: store
 // floor: readiness
@@ -17,6 +18,7 @@
 // floor: answer methods
 // floor: limits observe
 // floor: settings
+// floor: log
 // floor: serve open verifier handlers
 // floor: openapi
 // floor: routes
@@ -27,6 +29,7 @@
 mod answer;
 mod arguments;
 mod check;
+mod command_line;
 mod connections;
 mod demo;
 mod exit;
@@ -34,6 +37,7 @@ pub mod form;
 pub mod grpc;
 mod handlers;
 pub mod limits;
+mod log;
 mod methods;
 mod metrics;
 mod observe;
@@ -42,14 +46,30 @@ mod openapi;
 pub mod options;
 mod page;
 pub mod readiness;
+mod report;
 pub mod routes;
 mod schema;
 pub mod serve;
 mod settings;
 mod shown;
 pub mod start;
+pub mod stop;
 pub mod store;
 pub mod tasks;
 mod verifier;
 pub mod wiring;
 pub mod words;
+
+/// What every program of this workspace needs: its command line, its log, its sockets, and how it ends.
+pub mod program {
+    pub use crate::{
+        command_line::{check_variables, explain},
+        exit::{BAD_CONFIGURATION, StartError, fail, say},
+        log::{log_panics, log_to_stderr},
+        metrics::serve as serve_metrics,
+        open::listen,
+        report::Report,
+        settings::{LogFormat, Time},
+        shown::shown,
+    };
+}

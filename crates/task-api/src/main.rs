@@ -8,8 +8,9 @@ use task_api::{
     routes::{self, AppState},
     serve::{self, Speaks},
     start::{self, Serves, Started},
+    stop::stop_signal,
 };
-use tokio::{net::TcpListener, signal};
+use tokio::net::TcpListener;
 use zitadel_introspect::Verifier;
 
 #[tokio::main]
@@ -58,31 +59,10 @@ async fn run(
     Ok(())
 }
 
-/// Ready at ctrl+c or SIGTERM. The handlers are in place when this returns.
-#[cfg(unix)]
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    use signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
-}
-
-#[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "as on the other platform")]
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    Ok(async {
-        let _ = signal::ctrl_c().await;
-    })
-}
-
 /// SIGHUP does not end the process: it makes the process read the key file again.
 #[cfg(unix)]
 fn reload_key_at_hangup(verifier: Verifier) -> io::Result<()> {
-    use signal::unix::{SignalKind, signal};
+    use tokio::signal::unix::{SignalKind, signal};
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {

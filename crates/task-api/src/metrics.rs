@@ -1,6 +1,6 @@
 //! The metrics for Prometheus, on a separate address.
 
-use std::{net::TcpListener, sync::Arc, time::Duration};
+use std::{net::TcpListener, time::Duration};
 
 use axum::{Router, routing::get};
 use http::header::CONTENT_TYPE;
@@ -10,8 +10,6 @@ use metrics_exporter_prometheus::{BuildError, PrometheusBuilder};
 use crate::{
     exit::StartError,
     limits::Limits,
-    readiness::Readiness,
-    routes,
     serve::{self, Speaks},
 };
 
@@ -21,17 +19,17 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Collects the metrics of the process from now on, and serves them as long as the process runs. Liveness and readiness
 /// are served here as well, because callers cannot use up the connections of this address.
-pub(crate) fn serve(
-    listener: TcpListener,
-    readiness: Arc<Readiness>,
-    limits: &Limits,
-) -> Result<(), StartError> {
+///
+/// # Errors
+///
+/// If another recorder is installed, or the listener cannot be used.
+pub fn serve(listener: TcpListener, health: Router, limits: &Limits) -> Result<(), StartError> {
     let numbers = builder()?.install_recorder()?;
     describe();
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let render = numbers.clone();
     let text = async move || ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], render.render());
-    let router = Router::new().route("/metrics", get(text)).merge(routes::health(readiness));
+    let router = Router::new().route("/metrics", get(text)).merge(health);
     tokio::spawn(serve::serve(listener, router, Speaks::Http, limits.clone(), std::future::pending()));
     tokio::spawn(async move {
         loop {

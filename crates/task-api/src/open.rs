@@ -41,7 +41,12 @@ pub(crate) async fn store(settings: &Settings) -> Result<Arc<dyn Store>, StartEr
     Ok(store.map_err(|error| format!("--database: {error}"))?)
 }
 
-pub(crate) fn listen(address: SocketAddr, flag: &str, remedy: &str) -> Result<TcpListener, StartError> {
+/// Listens on an address; the error names the flag and the remedy.
+///
+/// # Errors
+///
+/// If the address is taken, or not this machine's.
+pub fn listen(address: SocketAddr, flag: &str, remedy: &str) -> Result<TcpListener, StartError> {
     let explain = |error: io::Error| {
         format!(
             "{flag}: cannot listen on {} port {} ({error}); choose another with {remedy}",

@@ -272,7 +272,7 @@ settings! {
 
 /// A time with its unit: `5s`, `500ms`, `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Time(pub(crate) Duration);
+pub struct Time(pub Duration);
 
 impl FromStr for Time {
     type Err = &'static str;
@@ -291,7 +291,7 @@ impl<'de> Deserialize<'de> for Time {
 /// How log lines look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum LogFormat {
+pub enum LogFormat {
     /// For people, in colour on a terminal.
     #[default]
     Human,

@@ -1,14 +1,12 @@
 //! From the command line to a listening socket: finds everything that is wrong before the server starts.
 
 use std::{
-    io::{self, IsTerminal, Write},
     net::{IpAddr, SocketAddr, TcpListener},
     process::ExitCode,
     sync::Arc,
     time::Duration,
 };
 
-use tracing_subscriber::EnvFilter;
 use zitadel_introspect::{EventTarget, IssuerError, Verifier};
 
 use crate::{
@@ -17,13 +15,14 @@ use crate::{
     demo::Demo,
     exit::StartError,
     limits::Limits,
+    log::{log_panics, log_to_stderr},
     metrics,
     open::{listen, options, store},
     options::Options,
     readiness::Readiness,
     routes,
     serve::{self, Speaks},
-    settings::{LogFormat, Settings},
+    settings::Settings,
     store::{self, Store},
     verifier, words,
 };
@@ -125,7 +124,7 @@ async fn prepare(arguments: &Arguments, serves: Serves) -> Result<Started, Start
     let limits = settings.limits();
     if let Some(metrics) = metrics {
         tracing::info!(addr = %metrics.local_addr()?, "metrics at /metrics");
-        metrics::serve(metrics, Arc::clone(&readiness), &limits)?;
+        metrics::serve(metrics, routes::health(Arc::clone(&readiness)), &limits)?;
     }
     if let Some(target) = verifier::event_target(settings, &verifier)? {
         match settings.events_address {
@@ -211,40 +210,5 @@ async fn check(verifier: &Verifier) -> Result<(), StartError> {
             );
             Ok(())
         }
-    }
-}
-
-/// Logs a panic in one line, like everything else.
-pub fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, message = ?panic.payload_as_str().unwrap_or_default(), "A PANIC: a bug of ours");
-    }));
-}
-
-/// A log in which the library's messages name this program's flags.
-struct InOurWords<W>(W);
-
-impl<W: Write> Write for InOurWords<W> {
-    /// The subscriber writes each line by one call.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match str::from_utf8(line) {
-            Ok(text) if text.contains('`') => self.0.write_all(words::in_our_words(text).as_bytes())?,
-            _ => self.0.write_all(line)?,
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-fn log_to_stderr(format: LogFormat, level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| InOurWords(io::stderr()));
-    match format {
-        LogFormat::Human => lines.with_ansi(io::stderr().is_terminal()).init(),
-        LogFormat::Json => lines.with_ansi(false).json().flatten_event(true).with_span_list(false).init(),
     }
 }

@@ -102,8 +102,8 @@ pub(crate) fn with_settings(
         builder = builder.root_certificates_pem(wiring::certificates("--root-certificates", path)?);
     }
     for header in settings.header.iter().flatten() {
-        let (name, value) = header.expose_secret().split_once(':').ok_or("--header: write `Name: value`")?;
-        builder = builder.header(name.trim(), value.trim());
+        let (name, value) = wiring::header(header)?;
+        builder = builder.header(name, value);
     }
     Ok(builder)
 }

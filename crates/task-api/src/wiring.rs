@@ -130,6 +130,16 @@ pub fn event_target(
     })
 }
 
+/// The name and the value of a header.
+///
+/// # Errors
+///
+/// If it has no colon.
+pub fn header(header: &SecretString) -> Result<(&str, &str), String> {
+    let (name, value) = header.expose_secret().split_once(':').ok_or("--header: write `Name: value`")?;
+    Ok((name.trim(), value.trim()))
+}
+
 /// The text of a file with certificates.
 ///
 /// # Errors

@@ -138,7 +138,7 @@ async fn a_panic_in_a_handler_is_answered_logged_once_and_touches_nobody_else() 
     let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
     let _logging = tracing::subscriber::set_default(lines);
     let usual = std::panic::take_hook();
-    task_api::start::log_panics();
+    task_api::program::log_panics();
     let address = serve(Arc::new(Buggy)).await;
     let mut other = Connection::open(address).await;
     let list = format!("GET /api/tasks HTTP/1.1\r\nhost: localhost\r\n{}\r\n\r\n", bearer("admin"));
