@@ -584,6 +584,60 @@ async fn events_end_a_revoked_token_and_are_told_by_check_and_readiness() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_shared_server_is_told_by_check_and_readiness() {
+    let Some(mut shared) = conformance::valkey::Server::start(&["--appendonly", "yes"]).await else { return };
+    let world = World::new(None).await;
+    let secret = world.file("shared-secret");
+    std::fs::write(&secret, "ab".repeat(32)).unwrap();
+    let url = format!("redis://{}", shared.address());
+    let reached = ["--shared", &url, "--shared-secret", &secret];
+    for (more, parts) in [
+        (&["--shared", &url][..], &["--shared-secret is missing", "openssl rand -hex 32"][..]),
+        (&["--shared-secret", &secret], &["--shared-secret: has no effect without --shared"]),
+        (&["--shared-evictions-only"], &["--shared-evictions-only: has no effect without --shared"]),
+        (
+            &["--shared", "redis://cache", "--shared-secret", &secret],
+            &["--shared: ", "not encrypted", "`--shared-dangerous"],
+        ),
+        (
+            &["--shared", "redis://:hunter2@127.0.0.1", "--shared-secret", &secret],
+            &["--shared: ", "--shared-password-file"],
+        ),
+        (&["--shared", &url, "--shared-secret", "/nowhere"], &["--shared-secret: ", "cannot be read"]),
+        (&[&reached[..], &["--shared-password-file", "/nowhere"]].concat(), &["--shared: ", "cannot be read"]),
+    ] {
+        let said = world.refused(more).await;
+        assert!(parts.iter().all(|part| said.contains(part)) && !said.contains("hunter2"), "{said}");
+    }
+    let mut arguments = world.arguments(&reached).await;
+    arguments.insert(0, "check".to_owned());
+    let check = async || {
+        let output = Command::new(binary()).args(&arguments).stdin(Stdio::null()).kill_on_drop(true).output();
+        let output = within(output).await.unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (status, said) = check().await;
+    assert!(status == Some(0) && said.contains("ok      shared    reached"), "{said}");
+    let tasks = world.serve(&reached).await;
+    let ready = async |more: &str| {
+        let body = format!("{{\"ready\":true,\"missing\":[]{more}}}");
+        let asking = async { while request(tasks.server.address, "GET /readyz", &[]).await.body != body {} };
+        within(asking).await;
+    };
+    ready("").await;
+    let viewer = tasks.token(&[]);
+    assert_eq!(tasks.get("/api/tasks", &viewer).await.status, 200);
+    shared.kill().await;
+    ready(",\"degraded\":[\"shared\"]").await;
+    assert_eq!(tasks.get("/api/tasks", &viewer).await.status, 200);
+    assert_eq!(tasks.get("/api/tasks", &tasks.token(&[])).await.status, 200, "a miss asks the issuer");
+    let (status, said) = check().await;
+    assert!(status == Some(2) && said.contains("FAILED  shared    --shared: "), "{said}");
+    shared.start_again().await;
+    ready("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn webhooks_end_a_revoked_token_beside_the_api_or_on_an_address_of_their_own() {
     for is_apart in [false, true] {
         let world = World::new(None).await;
