@@ -1,17 +1,22 @@
 //! The one connection, made when it is needed.
 
-use std::{process, time::Duration};
+use std::{
+    process,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use redis::{AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnection};
-use tokio::sync::Mutex;
 use zitadel_introspect::store::StoreError;
 
 /// Shorter than the time in which the core gives an operation up: a connection that has fallen silent is given up too.
 const TIMEOUT: Duration = Duration::from_millis(250);
+/// Answers of a server that is not the one to ask any more: another connection may lead to the right one.
+const NOT_HERE: [&str; 4] = ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN"];
 
 pub(crate) struct Connection {
     client: Client,
-    /// With the process that made it: a child of `fork` must not use its parent's.
+    /// With the process that made it: a child of `fork` must not use its parent's. Held for no longer than a clone takes.
     made: Mutex<Option<(u32, MultiplexedConnection)>>,
 }
 
@@ -30,26 +35,34 @@ impl Connection {
     {
         let connection = self.get().await.map_err(|error| told(&error))?;
         let outcome = operation(connection).await;
-        if outcome.as_ref().is_err_and(|error| error.is_io_error() || error.is_unrecoverable_error()) {
-            *self.made.lock().await = None;
+        if outcome.as_ref().is_err_and(is_of_the_connection) {
+            *self.made() = None;
         }
         outcome.map_err(|error| told(&error))
     }
 
     async fn get(&self) -> Result<MultiplexedConnection, RedisError> {
-        let mut made = self.made.lock().await;
-        if let Some((process, connection)) = &*made
-            && *process == process::id()
-        {
-            return Ok(connection.clone());
+        let own = process::id();
+        let made = self.made().as_ref().filter(|(process, _)| *process == own).cloned();
+        if let Some((_, connection)) = made {
+            return Ok(connection);
         }
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(TIMEOUT))
             .set_response_timeout(Some(TIMEOUT));
         let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        *made = Some((process::id(), connection.clone()));
+        *self.made() = Some((own, connection.clone()));
         Ok(connection)
     }
+
+    fn made(&self) -> MutexGuard<'_, Option<(u32, MultiplexedConnection)>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_of_the_connection(error: &RedisError) -> bool {
+    let is_not_here = error.code().is_some_and(|code| NOT_HERE.contains(&code));
+    error.is_io_error() || error.is_unrecoverable_error() || is_not_here
 }
 
 /// The text of an error: those of the crate show neither passwords nor what was sent.

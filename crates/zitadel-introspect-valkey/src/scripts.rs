@@ -2,11 +2,11 @@
 
 use redis::Script;
 
-/// Makes an epoch where there is none. `m` is then what is known of the log.
+/// Makes an epoch where there is none, or where the entries are lost. `m` is then what is known of the log.
 const EPOCH: &str = r"
 local m = redis.call('HMGET', KEYS[2], 'epoch', 'end', 'tail', 'heartbeat')
-if not m[1] then
-  redis.call('DEL', KEYS[1])
+if not m[1] or (m[2] ~= '0' and redis.call('EXISTS', KEYS[1]) == 0) then
+  redis.call('DEL', KEYS[1], KEYS[2])
   redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'end', '0', 'tail', ARGV[1])
   m = {ARGV[1], '0', ARGV[1], false}
 end

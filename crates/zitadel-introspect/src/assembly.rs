@@ -125,7 +125,9 @@ impl Recipe {
         let reads_jwts = parts.local.is_some();
         let peers = self.shared.as_ref().map(|shared| {
             let seals = Seals::new(&shared.secrets, &self.settings.issuer, &parts.client_id);
-            Peers::new(Arc::clone(&shared.store), seals, shared.shares_verdicts, shared.needs_claims)
+            let own_is_enough = self.feed.as_ref().is_none_or(|feed| feed.follows_claims);
+            let needs_claims = shared.needs_claims && own_is_enough;
+            Peers::new(Arc::clone(&shared.store), seals, shared.shares_verdicts, needs_claims)
         });
         let holds_action_claims = self.feed.as_ref().is_some_and(|feed| feed.holds_action_claims);
         let is_read_here = self.feed.is_some();

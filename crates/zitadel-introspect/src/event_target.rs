@@ -223,10 +223,10 @@ impl EventTarget {
         let (ends, changes, echoes) = (effect.ends, effect.changes, effect.echoes);
         let handle = engine.handle.clone();
         let evicting = handle.spawn_blocking(move || {
-            engine.apply(&ends, &changes, told);
-            (engine, ends)
+            let number = engine.apply(&ends, &changes, told);
+            (engine, ends, number)
         });
-        let (engine, ends) = evicting.await.map_err(|_| EventTargetError::Unavailable)?;
+        let (engine, ends, number) = evicting.await.map_err(|_| EventTargetError::Unavailable)?;
         if echoes
             && !ends.is_empty()
             && let Ok(place) = Arc::clone(&self.0.echoes).try_acquire_owned()
@@ -237,9 +237,18 @@ impl EventTarget {
                 drop(place);
             });
         }
-        let Some(peers) = &engine.peers else { return Ok(()) };
+        if engine.peers.is_none() {
+            return Ok(());
+        }
+        // On the library's own thread: the caller's runtime may have no timer.
+        let telling = handle.spawn(async move {
+            match &engine.peers {
+                Some(peers) => settled(peers, number).await,
+                None => Ok(()),
+            }
+        });
         // The entry is kept and tried again, but another instance may be quicker.
-        settled(peers).await.map_err(|_| EventTargetError::Unavailable)
+        telling.await.ok().and_then(Result::ok).ok_or(EventTargetError::Unavailable)
     }
 
     /// Each unknown type once.

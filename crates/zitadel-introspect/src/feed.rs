@@ -11,4 +11,3 @@ pub(crate) mod search;
 pub(crate) mod settings;
 mod types;
 mod users;
-mod waiting;

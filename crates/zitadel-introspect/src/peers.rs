@@ -5,3 +5,4 @@ pub(crate) mod lead;
 pub(crate) mod publish;
 pub(crate) mod read;
 pub(crate) mod settings;
+pub(crate) mod waiting;

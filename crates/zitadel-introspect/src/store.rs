@@ -73,7 +73,7 @@ pub struct Page {
 }
 
 /// At most so many entries come with one read.
-pub const MOST_ENTRIES: usize = 256;
+pub const MOST_ENTRIES: usize = 64;
 /// The log keeps at least so many of its newest entries.
 pub const LEAST_KEPT: usize = 10_000;
 /// Nothing that is put into a store is larger, in bytes.

@@ -604,7 +604,10 @@ async fn the_shared_server_is_told_by_check_and_readiness() {
             &["--shared: ", "--shared-password-file"],
         ),
         (&["--shared", &url, "--shared-secret", "/nowhere"], &["--shared-secret: ", "cannot be read"]),
-        (&[&reached[..], &["--shared-password-file", "/nowhere"]].concat(), &["--shared: ", "cannot be read"]),
+        (
+            &[&reached[..], &["--shared-password-file", "/nowhere"]].concat(),
+            &["--shared: ", "cannot be read"],
+        ),
     ] {
         let said = world.refused(more).await;
         assert!(parts.iter().all(|part| said.contains(part)) && !said.contains("hunter2"), "{said}");

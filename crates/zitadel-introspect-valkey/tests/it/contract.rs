@@ -77,7 +77,7 @@ async fn check(store: &dyn SharedStore) {
         store.append(log(), first, id, b"x").await.unwrap();
     }
     let page = store.read(log(), first, Place { epoch: other, number: 0 }).await.unwrap();
-    assert_eq!((page.end.number, page.entries.len(), page.entries[255].number), (301, 256, 256));
+    assert_eq!((page.end.number, page.entries.len(), page.entries[63].number), (301, 64, 64));
 }
 
 #[tokio::test]
@@ -108,4 +108,31 @@ async fn a_log_whose_head_was_lost_begins_anew() {
     assert_eq!(place, Place { epoch: [8; 16], number: 1 });
     let page = store.read(log(), [9; 16], Place { epoch: [8; 16], number: 0 }).await.unwrap();
     assert_eq!(page.entries.len(), 1);
+    // The entries alone.
+    let bid = Bid { who: [4; 16], lasts: SECOND };
+    assert!(store.lead(log(), bid).await.unwrap().is_some());
+    assert!(store.put_heartbeat(log(), [4; 16], place, [3; 16], b"beat").await.unwrap());
+    server.say(&["DEL", &format!("{{zi:{}}}:log", log())]).await;
+    let page = store.read(log(), [9; 16], place).await.unwrap();
+    assert_eq!((page.end, page.heartbeat), (Place { epoch: [9; 16], number: 0 }, None));
+}
+
+#[tokio::test]
+async fn a_server_that_became_a_replica_is_left() {
+    let (Some(server), Some(master)) = (Server::start(&[]).await, Server::start(&[]).await) else { return };
+    let store = Valkey::builder(format!("redis://{}", server.address())).build().unwrap();
+    store.append(log(), [7; 16], [1; 16], b"x").await.unwrap();
+    let connections = async || server.say(&["INFO", "stats"]).await;
+    let count = |info: &str| {
+        let line = info.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+        line.unwrap().trim().parse::<u32>().unwrap()
+    };
+    server.say(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]).await;
+    let before = count(&connections().await);
+    for id in [[2; 16], [3; 16]] {
+        let error = store.append(log(), [7; 16], id, b"x").await.unwrap_err().to_string();
+        assert!(error.contains("READONLY") || error.contains("read only"), "{error}");
+    }
+    // That of the question itself, and one of the store.
+    assert!(count(&connections().await) >= before + 2, "another connection may lead to another server");
 }

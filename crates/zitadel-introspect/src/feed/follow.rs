@@ -18,11 +18,11 @@ use crate::{
         search::{Filter, Search},
         types::Types,
         users::Users,
-        waiting::{Echoes, Soft},
     },
     peers::{
         apply::{evict, pending, published},
         lead::{Lead, Term, Turn},
+        waiting::{Echoes, Soft},
     },
     stats::{FEED_EVENTS, FEED_FAILURES, FEED_LATE_EVENTS},
     verdict::{engine::Engine, evict::Evict, followed::Followed, memory::Memory},
@@ -243,7 +243,11 @@ impl Follower {
             if effect.is_unknown {
                 tracing::warn!(event_type = ?event.kind, "an event of an unknown type: all that it may concern is evicted");
             }
-            if effect.echoes {
+            if engine.peers.is_some() {
+                // The other instances may be those of other projects.
+                let anywhere = table::effect(event, None);
+                echoes.extend(anywhere.ends.into_iter().filter(|_| anywhere.echoes));
+            } else if effect.echoes {
                 echoes.extend(effect.ends.iter().cloned());
             }
             remember(engine, &effect.remembered(event), *created);
@@ -313,7 +317,7 @@ impl Follower {
     }
 
     pub(super) fn break_off(&mut self, engine: &Engine) {
-        engine.fed.break_off();
+        engine.fed.break_off(engine.clock.now().instant);
         self.lead.break_off();
     }
 
@@ -364,7 +368,7 @@ impl Follower {
     }
 
     /// The instance has another history: nothing that was known counts.
-    fn start_anew(&mut self, engine: &Engine) {
+    pub(super) fn start_anew(&mut self, engine: &Engine) {
         tracing::error!("ZITADEL HAS ANOTHER HISTORY: its newest event is gone; all verdicts are evicted");
         self.break_off(engine);
         self.gap = None;

@@ -9,18 +9,28 @@ use crate::{
         reader::{Brought, MOST_PER_PAGE, Query},
     },
     peers::lead::Term,
-    verdict::engine::Engine,
+    verdict::{engine::Engine, memory::Memory},
 };
+
+/// A successor evicts again what happened so shortly before the newest event that its predecessor knew, in microseconds.
+const AGAIN: i64 = 75_000_000;
 
 impl Follower {
     /// One poll of the leader.
     pub(super) async fn poll_for_all(&mut self, engine: &Arc<Engine>, term: &Term) -> Result<(), FeedError> {
         if term.begins {
-            self.gap = term.again_from;
+            self.gap = term.predecessor;
             self.forget_streams();
+            if term.predecessor.is_none()
+                && let Some(feed) = &engine.feed
+            {
+                // What happened before is not read again.
+                feed.with_memory(Memory::doubt);
+            }
         }
         let outcome = self.poll(engine, Some(term)).await;
-        if outcome.is_err() {
+        // Another history is one for every instance: the next leader must not take it for its own.
+        if outcome.as_ref().is_err_and(|error| !matches!(error, FeedError::OtherHistory)) {
             self.lead.failed(engine).await;
         }
         outcome
@@ -34,15 +44,20 @@ impl Follower {
         term: &Term,
         began: Instant,
     ) -> Result<(), FeedError> {
-        let cursor = self.streams.iter().filter_map(|stream| stream.reader.newest()).max();
+        // Of what every leader reads.
+        let streams = self.streams.iter().filter(|stream| !stream.is_of_claims);
+        let cursor = streams.filter_map(|stream| stream.reader.newest()).max();
         let Some(cursor) = cursor.filter(|_| self.known_until(began) >= began) else { return Ok(()) };
         let follows_claims = self.streams.iter().any(|stream| stream.is_of_claims);
         self.lead.tell(engine, term, cursor, follows_claims).await
     }
 
-    /// Evicts again what a predecessor may not have published.
+    /// Evicts again what a predecessor may not have published. Its newest event must be there: otherwise this is another
+    /// history.
     pub(super) async fn fill_gap(&mut self, engine: &Arc<Engine>) -> Result<(), FeedError> {
-        let Some(since) = self.gap else { return Ok(()) };
+        let Some(cursor) = self.gap else { return Ok(()) };
+        let since = cursor.before(AGAIN);
+        let mut is_there = false;
         for number in 0..self.streams.len() {
             let filter = self.streams[number].filter.clone();
             let mut query = Query { since: Some(since), until: None, limit: MOST_PER_PAGE };
@@ -54,6 +69,7 @@ impl Follower {
                 }
                 let events = self.search.page(&filter, &query, false).await?;
                 let (is_full, last) = (events.len() >= query.limit, events.iter().map(|(at, _)| *at).max());
+                is_there |= events.iter().any(|(at, _)| *at == cursor);
                 let mut look_ups = 0;
                 self.apply(engine, Brought { events, ..Brought::default() }, &mut look_ups).await;
                 let (true, Some(last)) = (is_full, last) else { break };
@@ -63,6 +79,9 @@ impl Follower {
             }
         }
         self.gap = None;
+        if !is_there {
+            self.start_anew(engine);
+        }
         Ok(())
     }
 }

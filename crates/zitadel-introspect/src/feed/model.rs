@@ -255,7 +255,7 @@ impl World {
             Feeding::Read { began, ends, is_other, is_first } => {
                 if is_other {
                     if self.planted != Planted::NoBreak {
-                        self.fed.break_off();
+                        self.fed.break_off(self.at(self.now));
                         self.cache.evict(&[Evict::All], self.at(self.now));
                     }
                     self.reader = Reader::new();

@@ -11,7 +11,8 @@ use crate::{
     verdict::{
         engine::Engine,
         evict::Evict,
-        shared::{item::Item, log::Pending},
+        memory::Memory,
+        shared::{item::Item, outbox::Pending},
     },
 };
 
@@ -23,6 +24,8 @@ pub(crate) struct Evictions {
     /// With the time, in Unix seconds of the issuer's clock.
     remembered: Vec<(Evict, i64)>,
     removed_keys: Vec<String>,
+    /// What has ended is not known.
+    is_unknown: bool,
 }
 
 impl Evictions {
@@ -41,6 +44,10 @@ impl Evictions {
     fn add(&mut self, item: &Item, ours: Option<&ProjectId>) {
         match item {
             Item::Nothing => {}
+            Item::Unknown => {
+                self.ends.push(Evict::All);
+                self.is_unknown = true;
+            }
             Item::Event { event, at } => {
                 let effect = table::effect(event, ours);
                 self.remembered.extend(effect.remembered(event).into_iter().map(|what| (what, *at)));
@@ -69,6 +76,9 @@ impl Evictions {
     /// Evicts, on a thread of its own: it looks at each verdict.
     pub(crate) async fn apply(self, engine: &Arc<Engine>) {
         if let Some(feed) = &engine.feed {
+            if self.is_unknown {
+                feed.with_memory(Memory::doubt);
+            }
             for (what, at) in &self.remembered {
                 feed.remember(std::slice::from_ref(what), *at);
             }

@@ -16,7 +16,8 @@ use crate::{
         shared::{
             Peers,
             item::{Heartbeat, Item},
-            log::{Pending, VERSION},
+            log::{Poll, Stretch},
+            outbox::Pending,
         },
     },
 };
@@ -26,8 +27,6 @@ const LEAST_TERM: Duration = Duration::from_secs(3);
 /// After so many failed polls another instance may try.
 const MOST_FAILURES: u32 = 3;
 const REST: Duration = Duration::from_secs(10);
-/// A successor evicts again what happened so shortly before the newest event that its predecessor knew.
-const AGAIN: i64 = 75_000_000;
 
 /// Whether this instance reads the events.
 pub(crate) enum Turn {
@@ -43,8 +42,8 @@ pub(crate) enum Turn {
 pub(crate) struct Term {
     /// Another instance may have led before.
     pub(crate) begins: bool,
-    /// Events from there on are read again: those that the predecessor may not have told.
-    pub(crate) again_from: Option<Micros>,
+    /// The newest event that the predecessor knew, if that is known.
+    pub(crate) predecessor: Option<Micros>,
     /// When the poll began, since 1970 by the store's clock and by ours.
     time: Duration,
     wall: Duration,
@@ -56,8 +55,8 @@ pub(crate) struct Lead {
     is_leader: bool,
     failures: u32,
     rests_until: Option<Instant>,
-    /// The stretch that the heartbeats tell of: the epoch, the number of its first entry, and its time.
-    stretch: Option<(Id, u64, i64)>,
+    /// The stretch that the heartbeats tell of.
+    stretch: Option<Stretch>,
 }
 
 impl Lead {
@@ -65,7 +64,8 @@ impl Lead {
         let Some(peers) = &engine.peers else { return Turn::Alone };
         let now = engine.clock.now();
         let rests = self.rests_until.is_some_and(|until| now.instant < until);
-        if rests || peers.log().is_behind(now.instant) {
+        // Who cannot open the heartbeats of the others has another secret, and would tell nobody.
+        if rests || peers.log().is_behind(now.instant) || peers.is_foreign(now.instant) {
             self.is_leader = false;
             return Turn::Waits;
         }
@@ -75,19 +75,18 @@ impl Lead {
             return Turn::Waits;
         };
         let begins = !self.is_leader;
-        let again_from = if begins { self.begin(peers) } else { None };
+        let predecessor = if begins { self.begin(peers) } else { None };
         self.is_leader = true;
         let wall = now.system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Turn::Leads(Term { begins, again_from, time, wall })
+        Turn::Leads(Term { begins, predecessor, time, wall })
     }
 
     /// Goes on where the predecessor was, if that is known.
     fn begin(&mut self, peers: &Peers) -> Option<Micros> {
         let log = peers.log();
-        let heard = log.heard();
-        self.stretch = heard.map(|heard| (log.place().epoch, heard.from, heard.since));
+        self.stretch = log.stretch();
         tracing::info!("this instance reads the events for all");
-        heard.map(|heard| Micros(heard.cursor).before(AGAIN))
+        log.cursor().map(Micros)
     }
 
     /// Events may have been missed: nothing that was asked before is prolonged.
@@ -115,54 +114,33 @@ impl Lead {
     ) -> Result<(), FeedError> {
         let Some(peers) = &engine.peers else { return Ok(()) };
         let epoch = peers.log().place().epoch;
-        let stretch = self.stretch.filter(|(known, ..)| *known == epoch);
-        if stretch.is_none() {
-            // A verdict belongs to the stretch if its question was sent after this entry was read.
-            peers.publish([Pending { item: Item::Nothing, evicts: Vec::new() }]);
-        }
-        settled(peers).await.map_err(FeedError::Store)?;
-        let (beat, place, tail) = {
+        let stretch = self.stretch.filter(|stretch| stretch.epoch == epoch);
+        // A verdict belongs to a new stretch if its question was sent after this entry was read.
+        let mark = Pending { item: Item::Nothing, evicts: Vec::new() };
+        let number = peers.publish(stretch.is_none().then_some(mark));
+        settled(peers, number).await.map_err(FeedError::Store)?;
+        let poll = Poll { wall: term.wall, store: term.time, cursor: cursor.0, follows_claims };
+        let composed = {
             let log = peers.log();
-            let (place, tail) = (log.place(), log.tail());
-            let began_here = (place.epoch, place.number, cursor.seconds());
-            let stretch = stretch.unwrap_or(began_here);
-            let (Some(tail), Some(hash), true) = (tail, log.hash(place.number), stretch.0 == place.epoch)
-            else {
-                return Err(FeedError::Store(StoreError::new("the shared log has begun anew")));
-            };
-            self.stretch = Some(stretch);
-            let beat = Heartbeat {
-                epoch: place.epoch,
-                number: place.number,
-                hash,
-                counter: log.next_counter(),
-                version: VERSION,
-                follows_claims,
-                cursor: cursor.0,
-                from: stretch.1,
-                since: stretch.2,
-                wall: millis(term.wall),
-                time: millis(term.time),
-            };
-            (beat, place, tail)
+            log.compose(stretch, poll).zip(log.tail())
         };
-        put(peers, &beat, place, tail).await?;
+        let (beat, tail) =
+            composed.ok_or_else(|| FeedError::Store(StoreError::new("the shared log has begun anew")))?;
+        self.stretch = Some(Stretch { epoch: beat.epoch, from: beat.from, since: beat.since });
+        put(peers, &beat, tail).await?;
         self.failures = 0;
         peers.to_read.notify_one();
         Ok(())
     }
 }
 
-async fn put(peers: &Peers, beat: &Heartbeat, place: Place, tail: Id) -> Result<(), FeedError> {
+async fn put(peers: &Peers, beat: &Heartbeat, tail: Id) -> Result<(), FeedError> {
     let text = serde_json::to_vec(beat).expect("numbers can be written");
     let sealed = peers.seals.seal(Sealed::Heartbeat, &text).expect("a heartbeat is small");
+    let place = Place { epoch: beat.epoch, number: beat.number };
     let putting = peers.store.put_heartbeat(peers.seals.log_id(), peers.who, place, tail, &sealed);
     if peers.within(putting).await.map_err(FeedError::Store)? {
         return Ok(());
     }
     Err(FeedError::Store(StoreError::new("another instance leads, or the shared log has changed")))
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

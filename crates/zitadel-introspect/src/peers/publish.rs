@@ -48,29 +48,26 @@ async fn publish_one(engine: &Weak<Engine>) -> Option<bool> {
     let engine = engine.upgrade()?;
     let peers = engine.peers.as_ref()?;
     let id = random_id();
-    let text = peers.log().next_entry(id, Instant::now())?;
-    let Some(sealed) = peers.seals.seal(Sealed::Entry(id), &text) else {
-        // Ids of the issuer have at most a kilobyte, so this is larger than any event.
-        peers.log().replace_by_all(&id);
-        return Some(true);
-    };
+    let text = peers.log().outbox.next_entry(id, Instant::now())?;
+    let sealed =
+        peers.seals.seal(Sealed::Entry(id), &text).expect("an entry is smaller than what a store takes");
     let log = peers.seals.log_id();
     let outcome = peers.within(peers.store.append(log, random_id(), id, &sealed)).await;
     if let Err(error) = &outcome {
         tracing::debug!(problem = %error, "an eviction is not published yet");
-        peers.log().failed(&id);
+        peers.log().outbox.failed(&id);
     } else {
         peers.to_read.notify_one();
     }
     Some(outcome.is_ok())
 }
 
-/// Waits until all that was published is in the log and was read again.
-pub(crate) async fn settled(peers: &Peers) -> Result<(), StoreError> {
+/// Waits until the items up to this number are in the log and were read again. On the library's own thread.
+pub(crate) async fn settled(peers: &Peers, number: u64) -> Result<(), StoreError> {
     let waiting = async {
         loop {
             let has_read = peers.has_read.notified();
-            if peers.log().has_published_all() {
+            if peers.log().outbox.has_published(number) {
                 return;
             }
             has_read.await;

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     clock::Now,
-    peers::apply::Evictions,
+    peers::{apply::Evictions, waiting::Soft},
     seal::{Sealed, Unopened},
     stats::SHARED_UNOPENED,
     store::{Page, StoreError},
@@ -26,14 +26,14 @@ use crate::{
 
 /// How often the log is read.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// Our clock may be so far away from that of the store.
-const MOST_APART: Duration = Duration::from_secs(1);
 /// A state that lasts is logged at once, and then so often.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Reads the log for one engine, until the engine is gone.
 pub(crate) struct Reader {
     engine: Weak<Engine>,
+    /// Anybody who registers can cause those by organization.
+    soft: Soft,
     told: Told,
 }
 
@@ -42,11 +42,12 @@ pub(crate) struct Reader {
 struct Told {
     is_blind: bool,
     at: Option<Instant>,
+    foreign_at: Option<Instant>,
 }
 
 impl Reader {
     pub(crate) fn new(engine: &Arc<Engine>) -> Self {
-        Self { engine: Arc::downgrade(engine), told: Told::default() }
+        Self { engine: Arc::downgrade(engine), soft: Soft::default(), told: Told::default() }
     }
 
     pub(crate) async fn run(mut self) {
@@ -54,67 +55,73 @@ impl Reader {
             let Some(engine) = self.engine.upgrade() else { return };
             let Some(peers) = &engine.peers else { return };
             let began = Instant::now();
-            let outcome = read(&engine, peers).await;
+            let outcome = self.read(&engine, peers).await;
             self.told.tell(&engine, peers, outcome.as_ref().err());
-            if outcome.is_ok_and(|is_end| is_end) {
-                let rest = INTERVAL.saturating_sub(began.elapsed());
-                let _ = tokio::time::timeout(rest, peers.to_read.notified()).await;
-            } else if peers.log().is_behind(engine.clock.now().instant) {
-                tokio::time::sleep(INTERVAL / 2).await;
+            match outcome {
+                Ok(true) => {
+                    let rest = INTERVAL.saturating_sub(began.elapsed());
+                    let _ = tokio::time::timeout(rest, peers.to_read.notified()).await;
+                }
+                // The next page at once.
+                Ok(false) => {}
+                Err(_) => tokio::time::sleep(INTERVAL).await,
             }
         }
     }
 }
 
-/// One read. True if it came to the end of the log.
-async fn read(engine: &Arc<Engine>, peers: &Peers) -> Result<bool, StoreError> {
-    let now = engine.clock.now();
-    let behind = peers.log().place();
-    let log = peers.seals.log_id();
-    let page = peers.within(peers.store.read(log, random_id(), behind)).await?;
-    compare_clocks(peers, now, &page);
-    let ours = engine.feed.as_ref().and_then(Followed::project);
-    let evicts = |item: &_| Evictions::of(std::slice::from_ref(item), ours).all();
-    let brought = peers.log().read(&page, &peers.seals, evicts);
-    let is_end = brought.is_end;
-    let is_broken = brought.is_broken;
-    apply(engine, peers, brought).await;
-    if is_broken {
-        tracing::error!("the history of the shared log was changed: a new one begins");
-        peers.within(peers.store.begin_anew(log, page.end.epoch, random_id())).await?;
-        return Ok(false);
+impl Reader {
+    /// One read. True if it came to the end of the log.
+    async fn read(&mut self, engine: &Arc<Engine>, peers: &Peers) -> Result<bool, StoreError> {
+        let now = engine.clock.now();
+        let behind = peers.log().place();
+        let log = peers.seals.log_id();
+        let page = peers.within(peers.store.read(log, random_id(), behind)).await?;
+        compare_clocks(peers, now, &page);
+        let ours = engine.feed.as_ref().and_then(Followed::project);
+        let evicts = |item: &_| Evictions::of(std::slice::from_ref(item), ours).all();
+        let brought = peers.log().read(&page, &peers.seals, evicts);
+        let is_end = brought.is_end;
+        let is_broken = brought.is_broken;
+        self.apply(engine, peers, brought).await;
+        if is_broken {
+            tracing::error!("the history of the shared log was changed: a new one begins");
+            peers.within(peers.store.begin_anew(log, page.end.epoch, random_id())).await?;
+            return Ok(false);
+        }
+        if is_end {
+            peers.log().caught_up(now.instant);
+            peers.has_read.notify_waiters();
+            hear(engine, peers, &page, now).await?;
+        }
+        Ok(is_end)
     }
-    if is_end {
-        peers.log().caught_up(now.instant);
-        peers.has_read.notify_waiters();
-        hear(engine, peers, &page, now).await?;
-    }
-    Ok(is_end)
-}
 
-/// Does what the other instances have done.
-async fn apply(engine: &Arc<Engine>, peers: &Peers, brought: Brought) {
-    if let Some(problem) = brought.unopened {
-        engine.labels.counter(SHARED_UNOPENED).increment(1);
-        tell_unopened(problem);
-        // What it says is not known: no event prolongs what was asked before.
-        break_off(engine);
-    }
-    if brought.starts_anew {
-        break_off(engine);
-        Evictions::everything().apply(engine).await;
-    }
-    let ours = engine.feed.as_ref().and_then(Followed::project);
-    Evictions::of(&brought.items, ours).apply(engine).await;
-    if !peers.log().has_published_all() {
-        peers.to_publish.notify_one();
+    /// Does what the other instances have done.
+    async fn apply(&mut self, engine: &Arc<Engine>, peers: &Peers, brought: Brought) {
+        if brought.unopened.is_some() {
+            engine.labels.counter(SHARED_UNOPENED).increment(1);
+            // What it says is not known: no event prolongs what was asked before.
+            break_off(engine);
+        }
+        if brought.starts_anew {
+            break_off(engine);
+            Evictions::everything().apply(engine).await;
+        }
+        let ours = engine.feed.as_ref().and_then(Followed::project);
+        let mut evictions = Evictions::of(&brought.items, ours);
+        evictions.changes = self.soft.take(evictions.changes, engine.clock.now().instant);
+        evictions.apply(engine).await;
+        if !peers.log().outbox.has_published_all() {
+            peers.to_publish.notify_one();
+        }
     }
 }
 
 /// Nothing that was asked before is prolonged, and of JWTs that were issued before nothing is known.
 fn break_off(engine: &Engine) {
-    engine.fed.break_off();
-    if let Some(feed) = engine.feed.as_ref().filter(|feed| !feed.is_read_here) {
+    engine.fed.break_off(engine.clock.now().instant);
+    if let Some(feed) = &engine.feed {
         feed.with_memory(Memory::doubt);
     }
 }
@@ -125,7 +132,9 @@ async fn hear(engine: &Arc<Engine>, peers: &Peers, page: &Page, sent: Now) -> Re
     let opened = peers.seals.open(Sealed::Heartbeat, sealed);
     let beat = opened.ok().and_then(|text| serde_json::from_slice::<Heartbeat>(&text).ok());
     let Some(beat) = beat else {
-        engine.labels.counter(SHARED_UNOPENED).increment(1);
+        if peers.see_foreign(sealed, sent.instant) {
+            engine.labels.counter(SHARED_UNOPENED).increment(1);
+        }
         return Ok(());
     };
     let wall = sent.system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -159,41 +168,52 @@ async fn hear(engine: &Arc<Engine>, peers: &Peers, page: &Page, sent: Now) -> Re
 
 fn compare_clocks(peers: &Peers, sent: Now, page: &Page) {
     let wall = sent.system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
-    // The store has read its clock some time between the question and now.
-    let half = sent.instant.elapsed() / 2;
-    let differ = (wall + half).abs_diff(page.time) > MOST_APART + half;
+    let differ = Peers::are_apart(wall, sent.instant.elapsed(), page.time);
     if differ && !peers.set_clocks_differ(true) {
-        let apart =
-            humantime::format_duration(Duration::from_secs((wall + half).abs_diff(page.time).as_secs()));
+        let apart = humantime::format_duration(Duration::from_secs(wall.abs_diff(page.time).as_secs()));
         tracing::error!(apart = %apart, "our clock and the store's differ: no verdicts are shared; set the clocks");
     } else if !differ && peers.set_clocks_differ(false) {
         tracing::info!("our clock and the store's agree again");
     }
 }
 
-fn tell_unopened(problem: Unopened) {
+fn explain(problem: Unopened) -> String {
     match problem {
         Unopened::OtherSecret(id) => {
-            let id = format!("{:08x}", u32::from_be_bytes(id));
-            tracing::error!(id, "an entry of the shared log is sealed with a secret that is not ours");
+            format!(
+                "its newest entry is sealed with a secret that is not ours ({:08x})",
+                u32::from_be_bytes(id)
+            )
         }
-        Unopened::Broken => tracing::error!("an entry of the shared log was changed: it does not open"),
+        Unopened::Broken => "its newest entry was changed: it does not open".to_owned(),
     }
 }
 
 impl Told {
     fn tell(&mut self, engine: &Engine, peers: &Peers, failure: Option<&StoreError>) {
         let now = engine.clock.now().instant;
-        let is_blind = peers.log().is_blind(now);
+        let (is_blind, unopened) = {
+            let log = peers.log();
+            (log.is_blind(now), log.unopened())
+        };
         let is_due = self.at.is_none_or(|at| now.saturating_duration_since(at) >= TOLD_EVERY);
-        if is_blind && (!self.is_blind && self.at.is_some() || is_due && failure.is_some()) {
-            let problem =
-                failure.map_or_else(|| "it cannot be read to its end".to_owned(), ToString::to_string);
+        // Before the first read to the end it is always blind, for a moment.
+        let problem = unopened.map(explain).or(failure.map(ToString::to_string));
+        if is_blind && ((!self.is_blind && self.at.is_some()) || (is_due && problem.is_some())) {
+            let problem = problem.unwrap_or_else(|| "it cannot be read to its end".to_owned());
             tracing::error!(problem, "the shared log is not known: verdicts lapse as without it");
             self.at = Some(now);
         } else if !is_blind && (self.is_blind || self.at.is_none()) {
             tracing::info!("the shared log is current");
             self.at = Some(now);
+        }
+        if peers.is_foreign(now)
+            && self.foreign_at.is_none_or(|at| now.saturating_duration_since(at) >= TOLD_EVERY)
+        {
+            tracing::error!(
+                "another instance reads the events with a secret that is not ours: it must be stopped"
+            );
+            self.foreign_at = Some(now);
         }
         self.is_blind = is_blind;
     }

@@ -96,6 +96,17 @@ impl MemoryStore {
         self.state().verdicts.len()
     }
 
+    /// Suppresses the newest entry, as a hostile store may, and keeps the heartbeat.
+    #[cfg(test)]
+    pub(crate) fn suppress_newest(&self, log: LogId) {
+        if let Some(log) = self.state().logs.get_mut(&log)
+            && log.entries.pop_back().is_some()
+        {
+            log.end.number -= 1;
+            log.tail = log.entries.back().map_or(log.end.epoch, |entry| entry.id);
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

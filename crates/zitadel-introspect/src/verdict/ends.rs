@@ -16,7 +16,7 @@ pub(crate) const MOST: usize = 100_000;
 /// So many of those that are looked through one by one.
 pub(crate) const MOST_WIDE: usize = 1000;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Ends {
     users: HashMap<UserId, i64>,
     tokens: HashMap<TokenId, i64>,
@@ -30,8 +30,9 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// Something ended at that moment.
-    pub(crate) fn record(&mut self, what: &Evict, at: i64) {
+    /// Something ended at that moment. If another token was the newest of its session until now: since when.
+    pub(crate) fn record(&mut self, what: &Evict, at: i64) -> Option<i64> {
+        let mut displaced = None;
         let newest = |known: &mut i64| *known = at.max(*known);
         match what {
             Evict::User(user) => newest(self.users.entry(user.clone()).or_insert(at)),
@@ -39,8 +40,9 @@ impl Ends {
             Evict::TokenId(token) => newest(self.tokens.entry(token.clone()).or_insert(at)),
             Evict::Predecessors(token) if session_of(token.as_str()).is_some() => {
                 let session = session_of(token.as_str()).unwrap_or_default();
-                let known = self.newest.get(session).map(|(_, known)| *known);
-                if known.is_none_or(|known| known <= at) {
+                let known = self.newest.get(session);
+                displaced = known.filter(|(known, _)| known != token).map(|(_, since)| *since);
+                if known.is_none_or(|(_, known)| *known <= at) {
                     self.newest.insert(session.to_owned(), (token.clone(), at));
                 }
             }
@@ -52,6 +54,7 @@ impl Ends {
         if self.len() > MOST || self.wide.len() > MOST_WIDE {
             self.forget_older_half();
         }
+        displaced
     }
 
     /// Whether an end behind that moment means a token with these claims. `is_match` decides on those of another kind.

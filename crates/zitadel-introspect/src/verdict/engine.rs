@@ -164,8 +164,8 @@ impl Engine {
         let end = Jwt::of(token).map(|jwt| jwt.end());
         let key = self.cache.key(token);
         let held = self.cache.peek(&key);
-        self.cache.evict_token(&key, end, self.clock.now().instant);
         self.tell_of_end(token, held.as_deref());
+        self.cache.evict_token(&key, end, self.clock.now().instant);
     }
 
     /// A verdict on a token. The verdict is not older than `ages` allow.

@@ -198,7 +198,11 @@ impl Batch {
                 Evict::User(id) => drop(batch.users.insert(id.clone())),
                 Evict::Predecessors(id) if session_of(id.as_str()).is_some() => {
                     let session = session_of(id.as_str()).unwrap_or_default().to_owned();
-                    batch.newest.insert(session, id.clone());
+                    let before = batch.newest.insert(session.clone(), id.clone());
+                    if before.is_some_and(|before| before != *id) {
+                        // Which one is the newest is not known.
+                        batch.token_ids.insert(session.into());
+                    }
                 }
                 other if batch.rest.contains(other) => {}
                 other => batch.rest.push(other.clone()),

@@ -18,6 +18,8 @@ pub(crate) struct FedClock {
     from: AtomicU64,
     /// How many stretches have broken off.
     breaks: AtomicU64,
+    /// When the last one did, in nanoseconds since `base`.
+    broken_at: AtomicU64,
 }
 
 const NOTHING: u64 = u64::MAX;
@@ -33,7 +35,13 @@ pub(crate) struct Fed {
 
 impl FedClock {
     pub(crate) fn new(base: Instant) -> Self {
-        Self { base, until: AtomicU64::new(0), from: AtomicU64::new(NOTHING), breaks: AtomicU64::new(0) }
+        Self {
+            base,
+            until: AtomicU64::new(0),
+            from: AtomicU64::new(NOTHING),
+            breaks: AtomicU64::new(0),
+            broken_at: AtomicU64::new(0),
+        }
     }
 
     /// Must be read before the verdict that it is used for is looked up: otherwise an eviction, and the poll that brought
@@ -54,16 +62,18 @@ impl FedClock {
 
     /// All events up to `until` are known, and all evictions that they cause are done.
     ///
-    /// The first call after a [`break_off`](Self::break_off) begins a stretch.
+    /// The first call after a [`break_off`](Self::break_off) begins a stretch, which does not reach back before the break.
     pub(crate) fn advance(&self, until: Instant) {
         let until = self.nanos(until);
         // `from` last: as long as it says `NOTHING`, the new `until` prolongs nothing.
         self.until.fetch_max(until, Ordering::AcqRel);
-        let _ = self.from.compare_exchange(NOTHING, until, Ordering::AcqRel, Ordering::Acquire);
+        let from = until.max(self.broken_at.load(Ordering::Acquire));
+        let _ = self.from.compare_exchange(NOTHING, from, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// Events may have been missed: what was asked before the next stretch begins is never prolonged by it.
-    pub(crate) fn break_off(&self) {
+    pub(crate) fn break_off(&self, now: Instant) {
+        self.broken_at.fetch_max(self.nanos(now), Ordering::AcqRel);
         self.breaks.fetch_add(1, Ordering::AcqRel);
         self.from.store(NOTHING, Ordering::Release);
     }
@@ -129,12 +139,18 @@ mod tests {
         // An answer that comes late moves nothing back.
         clock.advance(at(15));
         assert_eq!(as_of(10), at(20));
-        clock.break_off();
+        clock.break_off(at(20));
         assert_eq!([as_of(10), as_of(25)], [at(10), at(25)]);
         clock.advance(at(30));
         assert_eq!([as_of(10), as_of(29), as_of(30)], [at(10), at(29), at(30)]);
         clock.advance(at(40));
         assert_eq!([as_of(29), as_of(30)], [at(29), at(40)]);
+        // What is known afterwards may be of before: the stretch begins at the break all the same.
+        clock.break_off(at(50));
+        clock.advance(at(45));
+        assert_eq!([as_of(46), as_of(49)], [at(46), at(49)]);
+        clock.advance(at(60));
+        assert_eq!([as_of(49), as_of(50)], [at(49), at(60)]);
     }
 
     #[test]
@@ -149,7 +165,7 @@ mod tests {
         assert_eq!((as_of(), clock.read().as_of(at(1), None)), (at(10), at(1)));
         clock.advance(at(20));
         assert_eq!(as_of(), at(20));
-        clock.break_off();
+        clock.break_off(at(20));
         clock.advance(at(30));
         assert_eq!(as_of(), at(1));
     }
@@ -162,7 +178,7 @@ mod tests {
         clock.advance(at(10));
         // As a thread reads `until` before the break and `from` after it.
         let until = clock.read().until;
-        clock.break_off();
+        clock.break_off(at(10));
         clock.advance(at(30));
         let torn = Fed { until, ..clock.read() };
         assert_eq!([torn.as_of(at(10), None), torn.as_of(at(30), None)], [at(10), at(30)]);

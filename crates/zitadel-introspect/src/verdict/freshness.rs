@@ -402,7 +402,8 @@ mod tests {
             let start = Instant::now();
             let clock = FedClock::new(start.checked_sub(Duration::from_secs(9)).expect("as above"));
             for (from, until) in stretches {
-                clock.break_off();
+                let before = start.checked_sub(Duration::from_secs(9)).expect("as above");
+                clock.break_off(before);
                 clock.advance(
                     start.checked_sub(Duration::from_secs(1)).expect("as above") + Duration::from_secs(*from),
                 );

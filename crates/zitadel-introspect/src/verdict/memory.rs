@@ -33,7 +33,8 @@ pub(crate) struct Memory {
 impl Memory {
     /// Something ended at that time.
     pub(crate) fn record(&mut self, what: &Evict, at: i64) {
-        self.ends.record(what, at);
+        // By the issuer's time: the order of events does not matter.
+        let _ = self.ends.record(what, at);
     }
 
     /// All ends since then are recorded, but for what is forgotten.

@@ -165,7 +165,9 @@ impl Engine {
         let (this, active) = (Arc::clone(self), Arc::clone(active));
         let now = self.clock.now();
         let left = u64::try_from(active.claims.end().saturating_sub(now.wall())).unwrap_or_default();
-        let lifetime = self.settings.lifetimes.longest_hold.min(Duration::from_secs(left));
+        let lifetimes = &self.settings.lifetimes;
+        let longest = if active.is_told_by_events() { lifetimes.longest_hold } else { lifetimes.ttl };
+        let lifetime = longest.min(Duration::from_secs(left));
         self.handle.spawn(async move {
             if let Some(peers) = &this.peers {
                 peers.put(asked, &active, lifetime, now.instant).await;

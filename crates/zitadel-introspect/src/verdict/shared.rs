@@ -4,6 +4,9 @@
 
 pub(crate) mod item;
 pub(crate) mod log;
+#[cfg(test)]
+mod model;
+pub(crate) mod outbox;
 
 use std::{
     sync::{
@@ -29,7 +32,8 @@ use crate::{
         freshness::Freshness,
         shared::{
             item::{Item, SharedVerdict},
-            log::{Log, Pending},
+            log::Log,
+            outbox::Pending,
         },
     },
 };
@@ -40,6 +44,10 @@ const TAKE_TIMEOUT: Duration = Duration::from_millis(30);
 pub(crate) const STORE_TIMEOUT: Duration = Duration::from_millis(300);
 /// Two instances whose clocks agree with that of the store are at most so far apart.
 const CLOCKS_APART: Duration = Duration::from_secs(2);
+/// A leader with another secret is there for so long after its last heartbeat.
+const FOREIGN_FOR: Duration = Duration::from_secs(10);
+/// Our clock may be so far away from that of the store.
+const MOST_APART: Duration = Duration::from_secs(1);
 /// Larger answers are not shared, in bytes.
 const MOST_ANSWER: usize = 16 * 1024;
 /// A verdict that is taken in place of a renewal must be younger by so much.
@@ -62,6 +70,8 @@ pub(crate) struct Peers {
     /// Wakes who waits until the log is read.
     pub(crate) has_read: Notify,
     failure: Mutex<Option<StoreError>>,
+    /// The newest heartbeat that did not open.
+    foreign: Mutex<Option<(Vec<u8>, Instant)>>,
 }
 
 /// How the shared store of a verifier fares, from [`Verifier::shared`](crate::Verifier::shared).
@@ -99,6 +109,7 @@ impl Peers {
             to_read: Notify::new(),
             has_read: Notify::new(),
             failure: Mutex::default(),
+            foreign: Mutex::default(),
         }
     }
 
@@ -106,10 +117,28 @@ impl Peers {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To be told to the other instances.
-    pub(crate) fn publish(&self, items: impl IntoIterator<Item = Pending>) {
-        self.log().publish(items);
+    /// To be told to the other instances. Called before the eviction is done here: a verdict that is taken in between would
+    /// outlive it.
+    pub(crate) fn publish(&self, items: impl IntoIterator<Item = Pending>) -> u64 {
+        let number = self.log().outbox.publish(items);
         self.to_publish.notify_one();
+        number
+    }
+
+    /// Remembers a heartbeat that does not open. True if it is another one than before.
+    pub(crate) fn see_foreign(&self, sealed: &[u8], now: Instant) -> bool {
+        let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = foreign.as_ref().is_none_or(|(known, _)| known != sealed);
+        if is_new {
+            *foreign = Some((sealed.to_vec(), now));
+        }
+        is_new
+    }
+
+    /// Whether another instance leads with a secret that is not ours.
+    pub(crate) fn is_foreign(&self, now: Instant) -> bool {
+        let foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        foreign.as_ref().is_some_and(|(_, at)| now.saturating_duration_since(*at) < FOREIGN_FOR)
     }
 
     pub(crate) fn set_clocks_differ(&self, differ: bool) -> bool {
@@ -132,10 +161,10 @@ impl Peers {
         let log = self.log();
         SharedStatus {
             is_blind: log.is_blind(now),
-            is_unopened: log.is_unopened(),
+            is_unopened: log.unopened().is_some(),
             clocks_differ: self.clocks_differ.load(Ordering::Relaxed),
             failure: self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            waiting: log.waiting(),
+            waiting: log.outbox.waiting(),
         }
     }
 
@@ -150,6 +179,12 @@ impl Peers {
             let name = self.name(token);
             self.log().has_ended(&name)
         }
+    }
+
+    /// Whether our clock and the store's are too far apart, by the clocks when a read was sent and answered.
+    pub(crate) fn are_apart(sent: Duration, took: Duration, store: Duration) -> bool {
+        // The store has read its clock some time in between.
+        (sent + took / 2).abs_diff(store) > MOST_APART + took / 2
     }
 
     fn may_share(&self, now: Instant) -> bool {
@@ -203,22 +238,23 @@ pub(super) struct Asked {
 impl Engine {
     /// Evicts here, and tells the other instances.
     pub(crate) fn evict(&self, evictions: &[Evict]) {
-        self.cache.evict(evictions, self.clock.now().instant);
         if let Some(peers) = &self.peers {
             let pending =
                 |what: &Evict| Pending { item: Item::evict(what.clone()), evicts: vec![what.clone()] };
             peers.publish(evictions.iter().map(pending));
         }
+        self.cache.evict(evictions, self.clock.now().instant);
     }
 
     /// Evicts here what ends and what only changes, and tells the other instances by these items.
-    pub(crate) fn apply(&self, ends: &[Evict], changes: &[Evict], items: Vec<Pending>) {
+    /// Gives the number of the last item.
+    pub(crate) fn apply(&self, ends: &[Evict], changes: &[Evict], items: Vec<Pending>) -> u64 {
+        let told = self.peers.as_ref().filter(|_| !items.is_empty());
+        let number = told.map_or(0, |peers| peers.publish(items));
         let now = self.clock.now().instant;
         self.cache.evict(ends, now);
         self.cache.evict_softly(changes, SOFT, now);
-        if let Some(peers) = self.peers.as_ref().filter(|_| !items.is_empty()) {
-            peers.publish(items);
-        }
+        number
     }
 
     /// Tells the other instances that a token has ended.
@@ -252,8 +288,7 @@ impl Engine {
         self.roles.share(&mut claims);
         let now = self.clock.now();
         let wall = now.system_time().duration_since(UNIX_EPOCH).ok()?;
-        let age = (wall + CLOCKS_APART).checked_sub(shared.asked_at)?;
-        let asked_at = now.instant.checked_sub(age)?;
+        let asked_at = asked_at(shared.asked_at, now.instant, wall)?;
         if held.is_some_and(|held| asked_at < held.asked_at + YOUNGER) {
             return None;
         }
@@ -262,19 +297,18 @@ impl Engine {
         let is_jwt = (self.local.is_some() || self.feed.is_some()) && Jwt::of(token).is_some();
         let active =
             Active::answered(*claims, Sent { at: asked_at, position }, &key, is_jwt).named(Some(name));
-        let is_prolonged = {
-            let log = peers.log();
-            if !log.vouches(shared.place, &key, &active, now.instant) {
-                return None;
-            }
-            log.prolongs(shared.place)
-        };
-        let active = active.told_by_events(is_told).vouched_for((is_told && is_prolonged).then_some(breaks));
+        let active =
+            peers.log().vouch(active.told_by_events(is_told), shared.place, &key, breaks, now.instant)?;
         let asker = self.any_asker();
         // A verdict that must be renewed already is of no use.
         let is_good = self.settings.lifetimes.judge(&active, asker, self.clock.now()) == Freshness::Serve;
         is_good.then(|| Arc::new(active))
     }
+}
+
+/// When a shared verdict was asked for, at the latest; `None` if that is in the future.
+fn asked_at(asked_at: Duration, now: Instant, wall: Duration) -> Option<Instant> {
+    now.checked_sub((wall + CLOCKS_APART).checked_sub(asked_at)?)
 }
 
 pub(crate) fn random_id() -> Id {

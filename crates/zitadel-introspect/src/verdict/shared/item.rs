@@ -7,15 +7,15 @@ use serde_json::Value;
 
 use crate::{events::event::Event, store::Place, verdict::evict::Evict};
 
-/// So many come with one entry, which then stays below the size that a store takes.
-pub(crate) const MOST_ITEMS: usize = 50;
-
 /// One thing that an entry says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Item {
     /// Only takes a place in the log.
     Nothing,
+    /// What cannot be read: a newer version may have written it, so it means anything.
+    #[serde(skip)]
+    Unknown,
     /// An event of the issuer. Each reader decides what it means for its own project.
     Event {
         event: Box<Event>,
@@ -38,17 +38,25 @@ impl Item {
     pub(crate) fn evict(what: Evict) -> Self {
         Self::Evict { what, is_soft: false, at: None }
     }
+
+    /// When it happened.
+    pub(crate) fn at(&self) -> Option<i64> {
+        match self {
+            Self::Event { at, .. } => Some(*at),
+            Self::Evict { at, .. } => *at,
+            Self::Nothing | Self::Unknown => None,
+        }
+    }
 }
 
-pub(crate) fn encode(items: &[Item]) -> Vec<u8> {
-    serde_json::to_vec(items).expect("what is published can be written: no token is")
+/// As one element of an entry.
+pub(crate) fn encode(item: &Item) -> Vec<u8> {
+    serde_json::to_vec(item).expect("what is published can be written: no token is")
 }
 
-/// An item that cannot be read evicts all: a newer version may have written it.
 pub(crate) fn decode(text: &[u8]) -> Vec<Item> {
-    let all = || Item::evict(Evict::All);
-    let Ok(items) = serde_json::from_slice::<Vec<Value>>(text) else { return vec![all()] };
-    items.into_iter().map(|item| serde_json::from_value(item).unwrap_or_else(|_| all())).collect()
+    let Ok(items) = serde_json::from_slice::<Vec<Value>>(text) else { return vec![Item::Unknown] };
+    items.into_iter().map(|item| serde_json::from_value(item).unwrap_or(Item::Unknown)).collect()
 }
 
 /// A verdict that an instance has asked for and that others may take.
@@ -151,19 +159,22 @@ mod tests {
             .flat_map(|what| [Item::evict(what.clone()), soft(what.clone())])
             .chain([Item::Event { event: Box::new(event), at: 5 }, Item::Nothing])
             .collect();
-        assert_eq!(decode(&encode(&items)), items);
+        let texts: Vec<_> = items.iter().map(encode).collect();
+        assert_eq!(decode(&[b"[", &texts.join(&b',')[..], b"]"].concat()), items);
     }
 
     #[test]
     fn what_a_newer_version_says_evicts_all() {
-        let all = Item::evict(Evict::All);
         for text in
             ["", "{}", "null", r#"["?"]"#, r#"[{"evict": {"what": {"planet": "1"}}}]"#, r#"[{"moon": {}}]"#]
         {
-            assert_eq!(decode(text.as_bytes()), std::slice::from_ref(&all), "{text}");
+            assert_eq!(decode(text.as_bytes()), [Item::Unknown], "{text}");
         }
         let known = json!([{"evict": {"what": {"user": "1"}, "new": 1}}, {"moon": 1}]);
-        assert_eq!(decode(known.to_string().as_bytes()), [Item::evict(Evict::User("1".into())), all]);
+        assert_eq!(
+            decode(known.to_string().as_bytes()),
+            [Item::evict(Evict::User("1".into())), Item::Unknown]
+        );
     }
 
     proptest! {

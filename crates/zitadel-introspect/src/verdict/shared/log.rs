@@ -17,22 +17,17 @@ use crate::{
         cache::bounded::Key,
         ends::Ends,
         evict::Evict,
-        shared::item::{Heartbeat, Item, MOST_ITEMS, decode, encode},
+        shared::{
+            item::{Heartbeat, Item, decode},
+            outbox::Outbox,
+        },
     },
 };
 
 /// Who has not read the log to its end for so long does not know enough: it is blind.
 const BLIND_AFTER: Duration = Duration::from_millis(700);
-/// The hash of a heartbeat goes back so many entries.
-const HASHED: usize = 1024;
-/// So many ids are remembered: a heartbeat may be some entries older than what was read.
-const MOST_IDS: usize = 4 * HASHED;
-/// Our own entries are published again for so long, if the log has lost them.
-const OWN_FOR: Duration = Duration::from_secs(75);
-/// An entry of ours that is not read after so long is lost.
-const LOST_AFTER: Duration = Duration::from_secs(2);
-/// So many items wait to be published; beyond this, one that evicts all waits in their place.
-const MOST_WAITING: usize = 10_000;
+/// So many hashes are remembered: a heartbeat may be some entries older than what was read.
+const MOST_HASHES: usize = 4096;
 /// The version of the table of events: a reader takes no heartbeat of an older one.
 pub(crate) const VERSION: u32 = 1;
 
@@ -42,8 +37,11 @@ pub(crate) struct Log {
     place: Option<Place>,
     /// The id of the entry there; `None` where it is not known.
     tail: Option<Id>,
-    /// The ids of the newest entries that were read; the last one is that of `place`.
-    ids: VecDeque<Id>,
+    /// For the newest entries, the hash of the epoch and all ids up to them; the last one is that of `place`. Empty if
+    /// it is not known.
+    hashes: VecDeque<Hash>,
+    /// The epoch whose history was changed: all verdicts are gone since, and a new epoch must begin.
+    broken: Option<Id>,
     /// What lies before that entry is not known.
     low: u64,
     /// What was evicted, by the number of the entry.
@@ -56,33 +54,36 @@ pub(crate) struct Log {
     heard: Option<Heard>,
     /// The counter of the newest heartbeat of this epoch, whether it counted or not.
     counter: u64,
-    /// Our own entries that may be read yet, or were read a while ago.
-    own: VecDeque<Own>,
-    waiting: VecDeque<Pending>,
+    /// What we publish.
+    pub(crate) outbox: Outbox,
 }
+
+type Hash = [u8; 32];
 
 /// A heartbeat that counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Heard {
-    /// No event was missed for verdicts that were asked for at this entry or later.
+struct Heard {
+    from: u64,
+    since: i64,
+    cursor: i64,
+}
+
+/// A stretch of the log in which no event was missed, and its time in Unix seconds of the issuer's clock. Verdicts belong
+/// to it that were asked for when `from` was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    pub(crate) epoch: Id,
     pub(crate) from: u64,
-    /// As in [`Heartbeat`].
     pub(crate) since: i64,
+}
+
+/// A poll of the leader: when it began, since 1970 by its clock and by the store's, and its newest event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Poll {
+    pub(crate) wall: Duration,
+    pub(crate) store: Duration,
     pub(crate) cursor: i64,
-}
-
-/// An item that is to be published, and what it evicts here.
-#[derive(Debug, Clone)]
-pub(crate) struct Pending {
-    pub(crate) item: Item,
-    pub(crate) evicts: Vec<Evict>,
-}
-
-struct Own {
-    id: Id,
-    items: Vec<Pending>,
-    at: Instant,
-    is_read: bool,
+    pub(crate) follows_claims: bool,
 }
 
 /// What a read has brought.
@@ -145,8 +146,8 @@ impl Log {
         };
         let is_other_tail =
             page.end.number == place.number && self.tail.is_some_and(|tail| tail != page.tail);
-        if page.end.number < place.number || is_other_tail {
-            return self.broken();
+        if self.broken.is_some() || page.end.number < place.number || is_other_tail {
+            return self.broken(place.epoch);
         }
         let mut brought = Brought::default();
         for (index, entry) in page.entries.iter().enumerate() {
@@ -156,7 +157,7 @@ impl Log {
                 self.skip_to(Place { number: entry.number - 1, ..place }, None);
                 brought.starts_anew = true;
             } else if entry.number != place.number + 1 || self.tail.is_some_and(|tail| tail != entry.before) {
-                return self.broken();
+                return self.broken(place.epoch);
             }
             self.advance(entry.number, entry.id);
             match seals.open(Sealed::Entry(entry.id), &entry.sealed) {
@@ -164,9 +165,9 @@ impl Log {
                     self.unopened = None;
                     let items = decode(&text);
                     for what in items.iter().flat_map(&evicts) {
-                        self.ends.record(&what, number(entry.number));
+                        self.record(&what, number(entry.number));
                     }
-                    if !self.is_own(&entry.id) {
+                    if !self.outbox.has_read(&entry.id) {
                         brought.items.extend(items);
                     }
                 }
@@ -190,15 +191,7 @@ impl Log {
     /// The end of the log was reached by a read that was sent then, and all that it has brought is done.
     pub(crate) fn caught_up(&mut self, sent: Instant) {
         self.caught_up_at = self.caught_up_at.max(Some(sent));
-        // An entry of ours that is not there was lost.
-        let is_lost = |own: &Own| !own.is_read && sent.saturating_duration_since(own.at) > LOST_AFTER;
-        while let Some(id) = self.own.iter().find(|own| is_lost(own)).map(|own| own.id) {
-            self.failed(&id);
-        }
-        let is_over = |own: &Own| own.is_read && sent.saturating_duration_since(own.at) > OWN_FOR;
-        while self.own.front().is_some_and(is_over) {
-            self.own.pop_front();
-        }
+        self.outbox.look_after(sent);
     }
 
     /// Whether the log is not known well enough to rely on it.
@@ -206,9 +199,9 @@ impl Log {
         self.unopened.is_some() || self.is_behind(now)
     }
 
-    /// Whether the newest entry could not be opened.
-    pub(crate) fn is_unopened(&self) -> bool {
-        self.unopened.is_some()
+    /// Why the newest entry could not be opened.
+    pub(crate) fn unopened(&self) -> Option<Unopened> {
+        self.unopened
     }
 
     /// Whether the end of the log was not reached for a while.
@@ -229,15 +222,26 @@ impl Log {
         if beat.epoch != place.epoch || beat.number > place.number || beat.counter <= self.counter {
             return Ok(None);
         }
-        let Some(hash) = self.hash(beat.number) else { return Ok(None) };
-        if hash != beat.hash {
-            return Err(OtherHistory);
+        if beat.number < self.low {
+            // It tells nothing of what could not be read.
+            return Ok(None);
+        }
+        match self.hash(beat.number) {
+            Some(hash) if hash == beat.hash => {}
+            Some(_) => {
+                self.broken = Some(place.epoch);
+                return Err(OtherHistory);
+            }
+            // The beginning was not read: what is known begins here.
+            None if beat.number == place.number => {
+                self.hashes.push_back(beat.hash);
+                self.low = place.number;
+            }
+            None => return Ok(None),
         }
         self.counter = beat.counter;
-        if beat.number >= self.low {
-            // Something newer than what could not be opened does open.
-            self.unopened = None;
-        }
+        // Something newer than what could not be opened does open.
+        self.unopened = None;
         let is_enough = beat.version >= VERSION && (beat.follows_claims || !needs_claims);
         if !is_enough {
             return Ok(None);
@@ -245,28 +249,38 @@ impl Log {
         let since_poll = times.store.saturating_sub(Duration::from_millis(beat.time));
         let by_our_clock = times.wall.saturating_sub(Duration::from_millis(beat.wall));
         let Some(until) = times.sent.checked_sub(since_poll.max(by_our_clock)) else { return Ok(None) };
-        let is_new_stretch = self.heard.is_none_or(|heard| heard.from != beat.from);
-        self.heard = Some(Heard { from: beat.from, since: beat.since, cursor: beat.cursor });
-        // The memory of JWTs is complete from there only if the log still shows all that was published since.
-        let since = if self.low <= beat.from { beat.since } else { beat.cursor / 1_000_000 };
+        // What lies before `low` is not known.
+        let from = beat.from.max(self.low);
+        let since = if from == beat.from { beat.since } else { beat.cursor / 1_000_000 };
+        let is_new_stretch = self.heard.is_none_or(|heard| heard.from != from);
+        self.heard = Some(Heard { from, since, cursor: beat.cursor });
         Ok(Some(Knowledge { until, is_new_stretch, since }))
     }
 
-    /// Whether a verdict that was asked for there is still true, as far as the log tells.
-    pub(crate) fn vouches(&self, place: Place, key: &Key, active: &Active, now: Instant) -> bool {
+    /// A verdict of another instance, which was asked for there, if it is still true as far as the log tells. `breaks` was
+    /// read before.
+    pub(crate) fn vouch(
+        &self,
+        active: Active,
+        place: Place,
+        key: &Key,
+        breaks: u64,
+        now: Instant,
+    ) -> Option<Active> {
         let forgotten = self.ends.lost_until().is_some_and(|lost| number(place.number) < lost);
         let is_known = self.place.is_some_and(|own| own.epoch == place.epoch) && place.number >= self.low;
         if !is_known || forgotten || self.is_blind(now) {
-            return false;
+            return None;
         }
-        let is_match = |what: &Evict| what.may_concern(key, active);
-        !self.ends.any_behind(number(place.number), &active.claims, active.name(), is_match)
-            && !self.pending().any(|pending| pending.evicts.iter().any(is_match))
-    }
-
-    /// Whether events prolong a verdict that was asked for there.
-    pub(crate) fn prolongs(&self, place: Place) -> bool {
-        self.place().epoch == place.epoch && self.heard.is_some_and(|heard| place.number >= heard.from)
+        let is_match = |what: &Evict| what.may_concern(key, &active);
+        if self.ends.any_behind(number(place.number), &active.claims, active.name(), is_match)
+            || self.outbox.pending().any(|pending| pending.evicts.iter().any(is_match))
+        {
+            return None;
+        }
+        let is_within =
+            active.is_told_by_events() && self.heard.is_some_and(|heard| place.number >= heard.from);
+        Some(active.vouched_for(is_within.then_some(breaks)))
     }
 
     /// Whether a token of that name was evicted by name.
@@ -278,83 +292,44 @@ impl Log {
         self.ends.has_names()
     }
 
-    /// To be published.
-    pub(crate) fn publish(&mut self, items: impl IntoIterator<Item = Pending>) {
-        self.waiting.extend(items);
-        if self.waiting.len() > MOST_WAITING {
-            self.waiting.clear();
-            self.waiting.push_back(Pending { item: Item::evict(Evict::All), evicts: vec![Evict::All] });
-        }
-    }
-
-    /// The text of the next entry to be published, if there is one. It counts as sent until [`failed`](Self::failed) is
-    /// called.
-    pub(crate) fn next_entry(&mut self, id: Id, now: Instant) -> Option<Vec<u8>> {
-        let count = self.waiting.len().min(MOST_ITEMS);
-        let items: Vec<_> = self.waiting.drain(..count).collect();
-        if items.is_empty() {
-            return None;
-        }
-        let text = encode(&items.iter().map(|pending| pending.item.clone()).collect::<Vec<_>>());
-        self.own.push_back(Own { id, items, at: now, is_read: false });
-        Some(text)
-    }
-
-    /// The entry was not appended, or this is not known: it is published again.
-    pub(crate) fn failed(&mut self, id: &Id) {
-        let Some(index) = self.own.iter().position(|own| own.id == *id && !own.is_read) else { return };
-        if let Some(own) = self.own.remove(index) {
-            own.items.into_iter().rev().for_each(|pending| self.waiting.push_front(pending));
-        }
-    }
-
-    /// The entry is too large: one that evicts all takes its place.
-    pub(crate) fn replace_by_all(&mut self, id: &Id) {
-        self.own.retain(|own| own.id != *id);
-        self.publish([Pending { item: Item::evict(Evict::All), evicts: vec![Evict::All] }]);
-    }
-
-    /// Nothing waits to be published, and all that was published is read.
-    pub(crate) fn has_published_all(&self) -> bool {
-        self.pending().next().is_none()
-    }
-
-    /// How much is not known to be in the log yet.
-    pub(crate) fn waiting(&self) -> usize {
-        self.pending().count()
-    }
-
-    /// The hash of the ids of the newest entries up to one; `None` if they are not known.
-    pub(crate) fn hash(&self, until: u64) -> Option<[u8; 32]> {
+    /// The hash of the epoch and all ids up to an entry; `None` if it is not known.
+    pub(crate) fn hash(&self, until: u64) -> Option<Hash> {
         let behind = usize::try_from(self.place().number.checked_sub(until)?).ok()?;
-        let known = self.ids.len().checked_sub(behind)?;
-        let wanted = usize::try_from(until).unwrap_or(usize::MAX).min(HASHED);
-        let first = known.checked_sub(wanted)?;
-        let mut context = digest::Context::new(&digest::SHA256);
-        self.ids.range(first..known).for_each(|id| context.update(id));
-        let mut hash = [0; 32];
-        hash.copy_from_slice(context.finish().as_ref());
-        Some(hash)
+        let last = self.hashes.len().checked_sub(1)?;
+        self.hashes.get(last.checked_sub(behind)?).copied()
     }
 
-    /// The newest heartbeat that counted.
-    pub(crate) fn heard(&self) -> Option<Heard> {
-        self.heard
+    /// The next heartbeat of the leader, which knows all events up to a poll, and what they end is in the log. Without a
+    /// stretch one begins here. `None` if the log has begun anew.
+    pub(crate) fn compose(&self, stretch: Option<Stretch>, poll: Poll) -> Option<Heartbeat> {
+        let place = self.place?;
+        let here = Stretch { epoch: place.epoch, from: place.number, since: poll.cursor / 1_000_000 };
+        let stretch = stretch.unwrap_or(here);
+        let hash = self.hash(place.number).filter(|_| stretch.epoch == place.epoch)?;
+        Some(Heartbeat {
+            epoch: place.epoch,
+            number: place.number,
+            hash,
+            counter: self.counter + 1,
+            version: VERSION,
+            follows_claims: poll.follows_claims,
+            cursor: poll.cursor,
+            from: stretch.from,
+            since: stretch.since,
+            wall: millis(poll.wall),
+            time: millis(poll.store),
+        })
     }
 
-    /// The counter of the next heartbeat.
-    pub(crate) fn next_counter(&self) -> u64 {
-        self.counter + 1
+    /// The stretch that the newest heartbeat tells of.
+    pub(crate) fn stretch(&self) -> Option<Stretch> {
+        let epoch = self.place().epoch;
+        self.heard.map(|heard| Stretch { epoch, from: heard.from, since: heard.since })
     }
 
-    fn pending(&self) -> impl Iterator<Item = &Pending> {
-        let unread = self.own.iter().filter(|own| !own.is_read);
-        unread.flat_map(|own| &own.items).chain(&self.waiting)
-    }
-
-    fn is_own(&mut self, id: &Id) -> bool {
-        let own = self.own.iter_mut().find(|own| own.id == *id);
-        own.map(|own| own.is_read = true).is_some()
+    /// The newest event that a heartbeat tells of.
+    pub(crate) fn cursor(&self) -> Option<i64> {
+        self.heard.map(|heard| heard.cursor)
     }
 
     fn advance(&mut self, number: u64, id: Id) {
@@ -362,9 +337,19 @@ impl Log {
             place.number = number;
         }
         self.tail = Some(id);
-        self.ids.push_back(id);
-        if self.ids.len() > MOST_IDS {
-            self.ids.pop_front();
+        if let Some(before) = self.hashes.back() {
+            self.hashes.push_back(hash(&[before, &id]));
+        }
+        if self.hashes.len() > MOST_HASHES {
+            self.hashes.pop_front();
+        }
+    }
+
+    fn record(&mut self, what: &Evict, at: i64) {
+        let displaced = self.ends.record(what, at);
+        // Entries are in no order of events: who was displaced once may come again, and is ended all the same.
+        if let (Evict::Predecessors(newest), Some(before)) = (what, displaced) {
+            self.ends.record(&Evict::TokenId(newest.clone()), before);
         }
     }
 
@@ -372,28 +357,50 @@ impl Log {
     fn begin(&mut self, epoch: Id) {
         let place = Place { epoch, number: 0 };
         self.skip_to(place, Some(epoch));
-        self.low = 0;
-        self.publish_again();
+        self.hashes.push_back(hash(&[&epoch]));
+        self.broken = None;
+        self.outbox.publish_again();
     }
 
     fn skip_to(&mut self, place: Place, tail: Option<Id>) {
         (self.place, self.tail, self.low) = (Some(place), tail, place.number);
-        self.ids.clear();
+        self.hashes.clear();
         self.ends = Ends::default();
         (self.caught_up_at, self.heard, self.unopened, self.counter) = (None, None, None, 0);
     }
 
-    /// The history was changed behind our back.
-    fn broken(&mut self) -> Brought {
+    /// The history was changed behind our back. Verdicts are evicted once, however long a new epoch takes to begin.
+    fn broken(&mut self, epoch: Id) -> Brought {
         self.caught_up_at = None;
-        Brought { is_broken: true, starts_anew: true, ..Brought::default() }
+        let starts_anew = self.broken.replace(epoch) != Some(epoch);
+        Brought { is_broken: true, starts_anew, ..Brought::default() }
+    }
+}
+
+/// Faults that the model plants.
+#[cfg(test)]
+impl Log {
+    /// Takes another history for the same one.
+    pub(super) fn forget_chain(&mut self, page: &Page) {
+        let is_other = self.place.is_some_and(|place| place.epoch != page.end.epoch);
+        let is_back = self.place.is_some_and(|place| place.number > page.end.number);
+        if is_other || is_back {
+            self.place = Some(page.end);
+            self.tail = None;
+        }
+        self.tail = None;
     }
 
-    /// Our own entries may be lost.
-    fn publish_again(&mut self) {
-        let own: Vec<_> = self.own.drain(..).flat_map(|own| own.items).collect();
-        own.into_iter().rev().for_each(|pending| self.waiting.push_front(pending));
-        self.publish([]);
+    /// The same knowledge without what is not published yet.
+    pub(super) fn without_pending(&self) -> Self {
+        Self {
+            place: self.place,
+            low: self.low,
+            ends: self.ends.clone(),
+            caught_up_at: self.caught_up_at,
+            heard: self.heard,
+            ..Self::default()
+        }
     }
 }
 
@@ -401,6 +408,276 @@ impl Log {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OtherHistory;
 
+fn hash(parts: &[&[u8]]) -> Hash {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn number(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        issuer::name::Issuer,
+        seal::SharedSecrets,
+        store::LogEntry,
+        verdict::shared::{item::encode, outbox::Pending},
+    };
+
+    const EPOCH: Id = [7; 16];
+
+    fn seals() -> Seals {
+        let secrets = SharedSecrets::from_text(&"a7".repeat(32)).unwrap();
+        Seals::new(&secrets, &Issuer::parse("https://issuer.example").unwrap(), "api")
+    }
+
+    /// A store that shows whatever it likes.
+    struct Shown {
+        seals: Seals,
+        entries: Vec<LogEntry>,
+    }
+
+    impl Shown {
+        fn new() -> Self {
+            Self { seals: seals(), entries: Vec::new() }
+        }
+
+        fn entry(&self, id: u8, what: &Evict) -> LogEntry {
+            let (id, text) = ([id; 16], [b"[", &encode(&Item::evict(what.clone()))[..], b"]"].concat());
+            let sealed = self.seals.seal(Sealed::Entry(id), &text).unwrap();
+            LogEntry { number: 0, before: EPOCH, id, sealed }
+        }
+
+        /// Shows an entry as the next one.
+        fn show(&mut self, entry: LogEntry) {
+            let before = self.entries.last().map_or(EPOCH, |last| last.id);
+            let number = self.entries.last().map_or(0, |last| last.number) + 1;
+            self.entries.push(LogEntry { number, before, ..entry });
+        }
+
+        fn page(&self, behind: u64) -> Page {
+            let last = self.entries.last();
+            Page {
+                end: Place { epoch: EPOCH, number: last.map_or(0, |last| last.number) },
+                tail: last.map_or(EPOCH, |last| last.id),
+                heartbeat: None,
+                entries: self.entries.iter().filter(|entry| entry.number > behind).cloned().collect(),
+                time: Duration::ZERO,
+            }
+        }
+
+        fn read(&self, log: &mut Log) -> Brought {
+            let evicts = |item: &Item| match item {
+                Item::Evict { what, .. } => vec![what.clone()],
+                _ => Vec::new(),
+            };
+            let mut brought = log.read(&self.page(log.place().number), &self.seals, evicts);
+            if log.place().number == 0 {
+                brought = log.read(&self.page(0), &self.seals, evicts);
+            }
+            brought
+        }
+    }
+
+    fn beat(log: &Log) -> Heartbeat {
+        let poll =
+            Poll { wall: Duration::ZERO, store: Duration::ZERO, cursor: 5_000_000, follows_claims: true };
+        log.compose(Some(Stretch { epoch: EPOCH, from: 0, since: 3 }), poll).unwrap()
+    }
+
+    fn times() -> Times {
+        Times { sent: Instant::now(), wall: Duration::ZERO, store: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_store_that_shows_one_thing_to_one_and_another_to_another_is_found_out() {
+        let (mut to_leader, mut to_other) = (Shown::new(), Shown::new());
+        let user = |name: &str| Evict::User(name.into());
+        let (old, hidden) = (to_leader.entry(1, &user("1")), to_leader.entry(2, &user("2")));
+        for shown in [&mut to_leader, &mut to_other] {
+            shown.show(old.clone());
+        }
+        to_leader.show(hidden);
+        // What opens, but was there before.
+        to_other.show(old.clone());
+        for _ in 0..3000 {
+            to_leader.show(old.clone());
+            to_other.show(old.clone());
+        }
+        let (mut leader, mut other) = (Log::default(), Log::default());
+        assert!(to_leader.read(&mut leader).is_end && to_other.read(&mut other).is_end);
+        assert_eq!(leader.hear(&beat(&leader), times(), true).map(|heard| heard.is_some()), Ok(true));
+        assert_eq!(other.hear(&beat(&leader), times(), true), Err(OtherHistory));
+        // Until there is a new epoch, all verdicts are evicted once.
+        let brought = to_other.read(&mut other);
+        assert!(brought.is_broken && !brought.starts_anew);
+    }
+
+    #[test]
+    fn a_history_that_was_changed_ends_verdicts_once_however_long_it_stays() {
+        let mut shown = Shown::new();
+        shown.show(shown.entry(1, &Evict::Groups));
+        shown.show(shown.entry(2, &Evict::Groups));
+        let mut log = Log::default();
+        assert!(shown.read(&mut log).is_end);
+        shown.entries.pop();
+        let [first, second] = [shown.read(&mut log), shown.read(&mut log)];
+        assert!(first.is_broken && first.starts_anew);
+        assert!(second.is_broken && !second.starts_anew);
+    }
+
+    #[test]
+    fn who_has_not_read_the_beginning_knows_what_comes_after_the_first_heartbeat() {
+        let mut shown = Shown::new();
+        for id in 1..=5 {
+            shown.show(shown.entry(id, &Evict::Groups));
+        }
+        let (mut leader, mut late) = (Log::default(), Log::default());
+        shown.read(&mut leader);
+        shown.entries.drain(..3);
+        assert!(shown.read(&mut late).is_end);
+        let mut wrong = beat(&leader);
+        wrong.number -= 1;
+        assert_eq!(late.hear(&wrong, times(), true), Ok(None), "it is older than what was read");
+        let known = late.hear(&beat(&leader), times(), true).unwrap().unwrap();
+        assert_eq!((known.since, late.stretch().unwrap().from), (5, 5), "not before it");
+        shown.show(shown.entry(6, &Evict::Groups));
+        for log in [&mut leader, &mut late] {
+            shown.read(log);
+        }
+        leader.counter += 1;
+        assert!(late.hear(&beat(&leader), times(), true).unwrap().is_some());
+        assert_eq!(late.stretch().unwrap().from, 5);
+    }
+
+    #[test]
+    fn a_heartbeat_from_before_an_entry_that_does_not_open_tells_nothing() {
+        let mut shown = Shown::new();
+        shown.show(shown.entry(1, &Evict::Groups));
+        let (mut leader, mut log) = (Log::default(), Log::default());
+        shown.read(&mut leader);
+        let old = beat(&leader);
+        shown.show(shown.entry(2, &Evict::Groups));
+        shown.read(&mut leader);
+        *shown.entries[1].sealed.last_mut().unwrap() ^= 1;
+        assert!(shown.read(&mut log).unopened.is_some());
+        log.caught_up(Instant::now());
+        assert!(log.is_blind(Instant::now()) && !log.is_behind(Instant::now()));
+        assert_eq!(log.hear(&old, times(), true), Ok(None));
+        leader.counter += 1;
+        let known = log.hear(&beat(&leader), times(), true).unwrap().unwrap();
+        assert!(!log.is_blind(Instant::now()));
+        assert_eq!((known.since, log.stretch().unwrap().from), (5, 2), "not before that entry");
+    }
+
+    #[test]
+    fn a_heartbeat_counts_once_and_only_if_it_tells_enough() {
+        let mut shown = Shown::new();
+        shown.show(shown.entry(1, &Evict::Groups));
+        let mut log = Log::default();
+        shown.read(&mut log);
+        let own = beat(&log);
+        let without_claims = Heartbeat { follows_claims: false, ..own.clone() };
+        assert_eq!(log.hear(&without_claims, times(), true), Ok(None));
+        let next = Heartbeat { counter: own.counter + 1, ..own.clone() };
+        let sent = Instant::now();
+        let times = |wall: u64, store: u64| Times {
+            sent,
+            wall: Duration::from_secs(wall),
+            store: Duration::from_secs(store),
+        };
+        // The older one of two clocks counts.
+        let known = log.hear(&next, times(3, 5), true).unwrap().unwrap();
+        assert_eq!(sent - known.until, Duration::from_secs(5));
+        assert_eq!(log.hear(&next, times(0, 0), true), Ok(None), "a second time");
+        let last = Heartbeat { counter: next.counter + 1, ..next };
+        assert_eq!(sent - log.hear(&last, times(7, 0), true).unwrap().unwrap().until, Duration::from_secs(7));
+    }
+
+    #[test]
+    fn a_replaced_token_that_comes_again_late_is_ended_all_the_same() {
+        let mut shown = Shown::new();
+        let newest = |token: &str| Evict::Predecessors(format!("V2_1-at_{token}").as_str().into());
+        for (id, token) in [(1, "2"), (2, "3"), (3, "2")] {
+            shown.show(shown.entry(id, &newest(token)));
+        }
+        let mut log = Log::default();
+        shown.read(&mut log);
+        log.caught_up(Instant::now());
+        let vouches = |token: &str, number: u64| {
+            let document = serde_json::json!({"active": true, "sub": "1", "jti": format!("V2_1-at_{token}")});
+            let claims =
+                crate::claims::Claims::from_introspection(document.to_string(), None).unwrap().unwrap();
+            let key = crate::verdict::cache::bounded::Keyer::new().key(b"token");
+            let sent = crate::verdict::Sent {
+                at: Instant::now(),
+                position: crate::verdict::ledger::Position::default(),
+            };
+            let active = Active::answered(claims, sent, &key, false);
+            log.vouch(active, Place { epoch: EPOCH, number }, &key, 0, Instant::now()).is_some()
+        };
+        assert!(!vouches("2", 1), "the third one replaced it");
+        assert!(!vouches("3", 2), "it may be older than what was told last");
+        assert!(vouches("3", 3) && vouches("2", 3), "asked about since");
+    }
+
+    #[test]
+    fn what_we_publish_is_bounded_in_bytes_and_in_number() {
+        let user = |name: String| {
+            let what = Evict::User(name.as_str().into());
+            Pending {
+                item: Item::Evict { what: what.clone(), is_soft: false, at: Some(7) },
+                evicts: vec![what],
+            }
+        };
+        let (mut log, now, seals) = (Log::default(), Instant::now(), seals());
+        log.outbox.publish((0..2000).map(|number| user(format!("{number:0100}"))));
+        let (mut entries, mut items) = (0, 0);
+        while let Some(text) = log.outbox.next_entry([entries; 16], now) {
+            items += decode(&text).len();
+            assert!(text.len() <= 16 * 1024 + 1 && seals.seal(Sealed::Heartbeat, &text).is_some());
+            entries += 1;
+        }
+        assert_eq!(items, 2000);
+        assert!(!decode(b"").is_empty() && !log.outbox.has_published_all());
+        // One that is too large, and too many of them.
+        for too_much in [vec![user("x".repeat(17_000))], (0..10_001).map(|n| user(n.to_string())).collect()] {
+            let mut log = Log::default();
+            log.outbox.publish(too_much);
+            let text = log.outbox.next_entry([1; 16], now).unwrap();
+            assert_eq!(decode(&text), [Item::Evict { what: Evict::All, is_soft: false, at: Some(7) }]);
+        }
+        let mut log = Log::default();
+        log.outbox.publish((0..10_000).map(|n| user(n.to_string())));
+        assert_eq!(log.outbox.waiting(), 10_000);
+    }
+
+    #[test]
+    fn an_entry_that_is_lost_is_published_again() {
+        let mut log = Log::default();
+        let now = Instant::now();
+        let number = log.outbox.publish([Pending { item: Item::Nothing, evicts: Vec::new() }]);
+        let first = log.outbox.next_entry([1; 16], now).unwrap();
+        log.outbox.failed(&[1; 16]);
+        assert_eq!(log.outbox.next_entry([2; 16], now), Some(first.clone()));
+        // It was acknowledged, but never comes.
+        log.caught_up(now + Duration::from_secs(1));
+        assert_eq!(log.outbox.next_entry([3; 16], now), None);
+        assert!(!log.outbox.has_published(number));
+        log.caught_up(now + Duration::from_secs(3));
+        assert_eq!(log.outbox.next_entry([4; 16], now), Some(first));
+        assert!(log.outbox.has_read(&[4; 16]) && log.outbox.has_published(number));
+    }
 }

@@ -15,10 +15,10 @@ const MOST_WAITING: usize = 100;
 
 /// Evictions that are repeated, in the order of their time.
 #[derive(Default)]
-pub(super) struct Echoes(VecDeque<(Instant, Vec<Evict>)>);
+pub(crate) struct Echoes(VecDeque<(Instant, Vec<Evict>)>);
 
 impl Echoes {
-    pub(super) fn add(&mut self, evictions: Vec<Evict>, now: Instant) {
+    pub(crate) fn add(&mut self, evictions: Vec<Evict>, now: Instant) {
         if evictions.is_empty() {
             return;
         }
@@ -39,7 +39,7 @@ impl Echoes {
     }
 
     /// Those whose time has come.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<Evict> {
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<Evict> {
         let mut due = Vec::new();
         while self.0.front().is_some_and(|(at, _)| *at <= now) {
             due.extend(self.0.pop_front().into_iter().flat_map(|(_, evictions)| evictions));
@@ -50,14 +50,14 @@ impl Echoes {
 
 /// Soft evictions that wait: anybody who registers can cause those by organization, which renew many verdicts.
 #[derive(Default)]
-pub(super) struct Soft {
+pub(crate) struct Soft {
     waiting: Vec<Evict>,
     done_at: Option<Instant>,
 }
 
 impl Soft {
     /// Those of organizations at most once in a while, all others at once.
-    pub(super) fn take(&mut self, changes: Vec<Evict>, now: Instant) -> Vec<Evict> {
+    pub(crate) fn take(&mut self, changes: Vec<Evict>, now: Instant) -> Vec<Evict> {
         let (wide, mut due): (Vec<_>, Vec<_>) =
             changes.into_iter().partition(|what| matches!(what, Evict::Organization(_) | Evict::All));
         for what in wide {
