@@ -548,3 +548,80 @@ async fn the_leader_is_not_current_while_the_issuer_shows_no_events() {
     cluster.fed.world.issuer.heal();
     knows(&second).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_history_of_the_issuer_ends_all_verdicts_on_all_instances() {
+    let cluster = Cluster::new().await;
+    let (first, second) = (cluster.leader().await, cluster.follower().await);
+    let token = cluster.fed.world.issuer.service_user("user").pat();
+    for verifier in [&first, &second] {
+        knows(verifier).await;
+        assert_eq!(code(verifier, &token).await, 200);
+        assert_eq!(verifier.stats().held, 1);
+    }
+    cluster.fed.world.issuer.forget_events();
+    let ended = async {
+        while first.stats().held + second.stats().held > 0 {
+            a_moment().await;
+        }
+    };
+    within(ended).await;
+    for verifier in [&first, &second] {
+        knows(verifier).await;
+        assert_eq!(code(verifier, &token).await, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_finds_out_that_the_issuer_has_another_history() {
+    let cluster = Cluster::new().await;
+    let (first, second) = (cluster.leader().await, cluster.follower().await);
+    let token = cluster.fed.world.issuer.service_user("user").pat();
+    knows(&second).await;
+    assert_eq!(code(&second, &token).await, 200);
+    drop(first);
+    cluster.fed.world.issuer.forget_events();
+    let _third = cluster.builder().event_feed(cluster.fed.feed()).build().unwrap();
+    let ended = async {
+        while second.stats().held > 0 {
+            a_moment().await;
+        }
+    };
+    within(ended).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_while_nobody_read_is_not_taken_for_known() {
+    let cluster = Cluster::new().await;
+    let world = &cluster.fed.world;
+    let builder = world.builder().shared(cluster.shared()).verify_jwts_locally(world.project.id());
+    let verifier = cluster.start(builder.event_feed(cluster.fed.feed())).await;
+    let issue = |name: &str| {
+        let user = world.issuer.service_user(name);
+        (user.access_token().for_project(&world.project).jwt().issue(), user)
+    };
+    // The past is read: the instance knows of what was issued before its start.
+    let (known, _) = issue("known");
+    let read = async {
+        loop {
+            let asked = cluster.asked();
+            verifier.evict_all();
+            published(&verifier).await;
+            assert_eq!(code(&verifier, &known).await, 200);
+            if cluster.asked() == asked {
+                break;
+            }
+        }
+    };
+    within(read).await;
+    let (token, user) = issue("user");
+    cluster.store.go_away();
+    is_blind(&verifier, true).await;
+    user.lock();
+    world.issuer.advance(SECOND * 10);
+    world.issuer.service_user("other").lock();
+    cluster.store.wipe();
+    cluster.store.come_back();
+    knows(&verifier).await;
+    assert_eq!(code(&verifier, &token).await, 401);
+}
