@@ -60,6 +60,12 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The id of the server's process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     /// The port.
     #[must_use]
     pub fn port(&self) -> u16 {

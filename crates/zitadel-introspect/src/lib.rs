@@ -49,6 +49,14 @@
 //! | removed from the cache | `verdict/cache.rs` |
 //! | until when all events are known | `verdict/fed.rs`, read by `verdict/freshness.rs` |
 //!
+//! Several instances may share what they learn, by a [`SharedStore`](store::SharedStore): see [`Shared`].
+//!
+//! | step | where |
+//! |---|---|
+//! | an eviction is published, and read by the others | `verdict/shared/outbox.rs`, `peers/publish.rs`; `peers/read.rs`, `verdict/shared/log.rs` |
+//! | one instance reads the events for all | `peers/lead.rs`, `feed/for_all.rs` |
+//! | a verdict of another instance | `verdict/shared.rs`, sealed by `seal.rs` |
+//!
 //! # What this crate does to the process
 //!
 //! - The first verifier starts one thread, `zitadel-introspect`, which lives as long as the process: questions and pooled

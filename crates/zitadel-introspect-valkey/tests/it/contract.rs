@@ -97,6 +97,24 @@ async fn the_store_on_a_server_does_what_a_store_must_do() {
 }
 
 #[tokio::test]
+async fn the_rights_that_the_page_names_are_enough() {
+    let page = std::fs::read_to_string("../../docs/deploying.md").unwrap();
+    let named = page.split('`').filter(|part| part.starts_with("~{zi:") || part.starts_with('+'));
+    let rights = named.collect::<Vec<_>>().join(" ");
+    let (keys, commands) = rights.split_once(' ').unwrap();
+    let settings =
+        [&["--user", "api", "on", "nopass", keys][..], &commands.split(' ').collect::<Vec<_>>()].concat();
+    let Some(server) = Server::start(&settings).await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, "any").unwrap();
+    let url = format!("redis://api@{}", server.address());
+    let store = Valkey::builder(url).password_file(&password).build().unwrap();
+    check(&store).await;
+    store.advise().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_log_whose_head_was_lost_begins_anew() {
     let Some(server) = Server::start(&[]).await else { return };
     let store = Valkey::builder(format!("redis://{}", server.address())).build().unwrap();
