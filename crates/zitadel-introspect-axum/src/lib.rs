@@ -60,7 +60,7 @@ pub use zitadel_introspect::{
     AccessToken, AuthError, Caller, Claims, ClientAuth, ConfigError, EventFeed, EventTarget,
     EventTargetError, FeedError, FeedStatus, InvalidToken, Issuer, IssuerError, JwtVerifierBuilder,
     OrganizationId, ProjectId, Reason, ReloadError, RequiredRole, Requirement, Role, RoleGrants, Scope,
-    Stats, Suspicion, TokenId, UserId, Verifier, VerifierBuilder,
+    Shared, SharedSecrets, SharedStatus, Stats, Suspicion, TokenId, UserId, Verifier, VerifierBuilder,
 };
 #[cfg(feature = "test-util")]
 pub use zitadel_introspect::{TestCaller, TestClock, TestTokens};
