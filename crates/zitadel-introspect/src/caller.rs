@@ -127,7 +127,7 @@ impl Caller {
             Freshness::Ask | Freshness::ServeStale => {
                 let fed = engine.fed.read();
                 // An eviction counts from the moment at which it is recorded, also before it has removed the verdict.
-                let is_good = |active: &Arc<Active>| !engine.cache.ledger.concerns(&key, active);
+                let is_good = |active: &Arc<Active>| !engine.cache.is_evicted(&key, active);
                 let active = engine.cache.active(&key).filter(is_good);
                 Known { key, active, obtained: Obtained::FromCache, fed }
             }
@@ -203,7 +203,7 @@ impl Caller {
     async fn evicted(&self, engine: &Engine) {
         let key = engine.cache.key(&self.token);
         let mut evictions = engine.cache.ledger.watch();
-        while !engine.cache.ledger.concerns(&key, &self.active) {
+        while !engine.cache.is_evicted(&key, &self.active) {
             // The sender lives as long as the engine.
             let _ = evictions.changed().await;
         }
@@ -216,7 +216,7 @@ impl Caller {
     /// Reads until when events are known, and only then what they have evicted.
     fn asker(&self, engine: &Engine, ages: Ages, now: Now, watch: Watch) -> Asker {
         let fed = engine.fed.read();
-        let is_evicted = || engine.cache.ledger.concerns(&engine.cache.key(&self.token), &self.active);
+        let is_evicted = || engine.cache.is_evicted(&engine.cache.key(&self.token), &self.active);
         let obtained = match watch {
             Watch::Evictions => {
                 Obtained::Earlier { at: self.obtained_at, is_fresh: self.is_fresh, is_evicted: is_evicted() }

@@ -48,7 +48,7 @@ async fn measure<F: Future<Output = ()>>(server: &Server, what: &str, operation:
     for round in 0..ROUNDS {
         operation(round).await;
     }
-    let (used, took) = (cpu(server.process()) - before, began.elapsed());
+    let (used, took) = (cpu(server.process()).saturating_sub(before), began.elapsed());
     println!(
         "{what}: {:?} of the server's CPU, {:?} with the way there and back",
         used / ROUNDS,
@@ -79,7 +79,7 @@ async fn operations(server: &Server) {
         .await;
     measure(server, "put of a verdict", |round| {
         let (store, sealed, name) = (&store, &sealed, name(round));
-        async move { store.put(log, &name, sealed, Duration::from_secs(60)).await.unwrap() }
+        async move { store.put(log, &name, sealed, Duration::from_mins(1)).await.unwrap() }
     })
     .await;
     measure(server, "take of a verdict", |round| {
@@ -102,7 +102,7 @@ async fn idle(server: &Server) {
     let ten_seconds = async || {
         let before = cpu(server.process());
         tokio::time::sleep(Duration::from_secs(10)).await;
-        cpu(server.process()) - before
+        cpu(server.process()).saturating_sub(before)
     };
     let alone = ten_seconds().await;
     let issuer = testkit::Issuer::start().await;

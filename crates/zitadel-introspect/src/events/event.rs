@@ -115,10 +115,17 @@ pub(crate) fn read_found(value: &Value) -> Option<(Micros, Event)> {
         aggregate: kind(aggregate).unwrap_or_default(),
         id: within(aggregate, "id").unwrap_or_default(),
         owner: within(aggregate, "resourceOwner").unwrap_or_default(),
-        sequence: within(Some(value), "sequence").unwrap_or_default(),
+        // Part of an event's identity, whatever it is.
+        sequence: value.get("sequence").map(identity).unwrap_or_default(),
         payload: Payload::read(value.get("payload")),
     };
     Some((created, event))
+}
+
+/// As text: ZITADEL sends a number as text.
+fn identity(value: &Value) -> String {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    text.chars().take(LONGEST_TEXT).collect()
 }
 
 /// The answer of a search.

@@ -174,7 +174,7 @@ impl Follower {
             let now = self.streams[0].reader.newest().map(Micros::seconds).unwrap_or_default();
             feed.with_memory(|memory| memory.sweep(now));
         }
-        self.learn_types(began.instant).await;
+        self.learn_types(engine, began.instant).await;
         self.catch_up(engine, began.instant).await;
         Ok(())
     }

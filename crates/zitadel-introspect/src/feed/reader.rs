@@ -17,6 +17,8 @@ const OVERLAP: i64 = 4_000_000;
 const DEEP: i64 = 600_000_000;
 /// The most events of one page; ZITADEL gives no more.
 pub(crate) const MOST_PER_PAGE: usize = 1000;
+/// So many pushes that were stepped over are remembered.
+const MOST_STEPPED_OVER: usize = 64;
 /// So many events are remembered as seen: about 10 MiB.
 const MOST_SEEN: usize = 200_000;
 
@@ -78,8 +80,8 @@ pub(crate) struct Reader {
     /// In the order in which they were read.
     seen: VecDeque<(Micros, Key)>,
     keys: HashSet<Key>,
-    /// A push with more events than can be read.
-    stepped_over: Option<Micros>,
+    /// The newest pushes with more events than can be read.
+    stepped_over: VecDeque<Micros>,
     round: Round,
     limit: usize,
 }
@@ -109,7 +111,7 @@ impl Reader {
             from: None,
             seen: VecDeque::new(),
             keys: HashSet::new(),
-            stepped_over: None,
+            stepped_over: VecDeque::new(),
             round: Round::of(None, None, None),
             limit: MOST_PER_PAGE,
         }
@@ -192,10 +194,13 @@ impl Reader {
             // One push fills the page: a larger page may hold the whole push.
             self.limit = self.round.most;
         } else {
-            if self.stepped_over != Some(last) {
+            if !self.stepped_over.contains(&last) {
                 brought.lost_at = Some(last);
+                self.stepped_over.push_back(last);
             }
-            self.stepped_over = Some(last);
+            if self.stepped_over.len() > MOST_STEPPED_OVER {
+                self.stepped_over.pop_front();
+            }
             self.round.since = Some(last);
         }
         Ok(Step::More(self.query()))
@@ -378,6 +383,23 @@ mod tests {
             assert_eq!(brought.events.last().unwrap().1.id, format!("e{}", size + 1), "what follows is read");
             let again = round(&mut reader, &history, START + 200, false).unwrap();
             assert!(again.lost_at.is_none() && again.events.is_empty(), "{size}");
+        }
+    }
+
+    #[test]
+    fn several_pushes_that_are_larger_than_a_page_are_told_once_each() {
+        let mut events = vec![(0, 0)];
+        for push in [50, 60, 70] {
+            events.extend((0..MOST_PER_PAGE + 10).map(|_| (push, 0)));
+        }
+        events.push((80, 0));
+        let history = history(&events);
+        let mut reader = Reader::new();
+        round(&mut reader, &history, START, false).unwrap();
+        assert!(round(&mut reader, &history, START + 100, false).unwrap().lost_at.is_some());
+        for is_deep in [false, true] {
+            let again = round(&mut reader, &history, START + 200, is_deep).unwrap();
+            assert!(again.lost_at.is_none() && again.events.is_empty());
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,6 +15,8 @@ use crate::{
         follow::{Follower, Stream},
         search::Filter,
     },
+    peers::apply::{evict, pending},
+    verdict::{engine::Engine, evict::Evict, memory::Memory},
 };
 
 const INTERVAL: Duration = Duration::from_secs(3600);
@@ -30,12 +33,12 @@ pub(super) struct Types {
 
 impl Follower {
     /// At the start and each hour: follows new types of the aggregates that matter, and says which of ours are missing.
-    pub(super) async fn learn_types(&mut self, now: Instant) {
+    pub(super) async fn learn_types(&mut self, engine: &Arc<Engine>, now: Instant) {
         let rests = |at: Instant| now.saturating_duration_since(at) < INTERVAL;
         if self.types.asked_at.is_some_and(rests) {
             return;
         }
-        self.types.asked_at = Some(now);
+        let is_first = self.types.asked_at.replace(now).is_none();
         // An issuer that does not say it is read as before.
         let Ok(known) = self.search.event_types().await else { return };
         let ours = [&OF_USERS[..], &OF_PROJECTS, &OF_CLAIMS].into_iter().flatten();
@@ -55,6 +58,15 @@ impl Follower {
         let filter = Filter::new(std::iter::once(ANCHOR).chain(new.iter().map(String::as_str)));
         self.types.followed.extend(new);
         self.streams.push(Stream::new(filter, false));
+        // Events of these types were not read so far.
+        self.break_off(engine);
+        if let Some(feed) = &engine.feed {
+            feed.with_memory(Memory::doubt);
+        }
+        if !is_first {
+            let all = pending(&[Evict::All], false, None).collect();
+            evict(engine, vec![Evict::All], Vec::new(), all).await;
+        }
     }
 }
 

@@ -98,6 +98,13 @@ impl Cache {
         self.active.peek(key).map(|held| held.active)
     }
 
+    /// Whether a matching eviction came after the question for a verdict was sent, or may have come.
+    pub(crate) fn is_evicted(&self, key: &Key, active: &Arc<Active>) -> bool {
+        // Looked up first: an eviction is recorded before it removes the verdict.
+        let is_held = self.peek(key).is_some_and(|held| Arc::ptr_eq(&held, active));
+        if is_held { self.ledger.concerns_held(key, active) } else { self.ledger.concerns(key, active) }
+    }
+
     /// A refusal that may still answer.
     pub(crate) fn refused(&self, key: &Key, now: Instant) -> Option<Refused> {
         let held = self.refused.get(key)?;

@@ -330,8 +330,7 @@ impl Engine {
         let asker = self.any_asker();
         let active = self.cache.active(key)?;
         let freshness = self.settings.lifetimes.judge(&active, asker, self.clock.now());
-        (freshness.serves() && !active.is_local && !self.cache.ledger.concerns(key, &active))
-            .then_some(active)
+        (freshness.serves() && !active.is_local && !self.cache.is_evicted(key, &active)).then_some(active)
     }
 }
 

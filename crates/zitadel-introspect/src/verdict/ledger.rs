@@ -82,6 +82,14 @@ impl Ledger {
         self.concerned_since(key, active, active.position)
     }
 
+    /// As [`concerns`](Self::concerns), for a verdict that is held: those evictions that are forgotten have not ended it.
+    pub(crate) fn concerns_held(&self, key: &Key, active: &Active) -> bool {
+        let window = self.lock();
+        let known_from = window.forgotten().max(active.position.0);
+        let is_match = |known: &Remembered| !known.is_soft && known.what.may_concern(key, active);
+        window.any(Position(known_from), Position(u64::MAX), is_match)
+    }
+
     /// As [`concerns`](Self::concerns), by evictions behind a position.
     pub(crate) fn concerned_since(&self, key: &Key, active: &Active, since: Position) -> bool {
         let is_match = |known: &Remembered| !known.is_soft && known.what.may_concern(key, active);
@@ -119,12 +127,17 @@ impl Ledger {
 }
 
 impl Window {
+    /// The position of the newest eviction that is forgotten.
+    fn forgotten(&self) -> u64 {
+        self.end.0 - self.evictions.len() as u64
+    }
+
     /// Whether an eviction behind `from`, up to `until`, is a match; one that is forgotten counts as a match.
     fn any(&self, from: Position, until: Position, is_match: impl Fn(&Remembered) -> bool) -> bool {
         if until <= from {
             return false;
         }
-        let forgotten = self.end.0 - self.evictions.len() as u64;
+        let forgotten = self.forgotten();
         let newest_first = (0..=self.end.0).rev().zip(self.evictions.iter().rev());
         let behind = newest_first.take_while(|(position, _)| *position > from.0);
         from.0 < forgotten
@@ -201,6 +214,10 @@ mod tests {
         ledger.record(many, then + KEPT_FOR + SECOND);
         assert!(ledger.lock().evictions.len() <= MOST);
         assert!(concerns(first), "too many to be known");
+        let held = of_user("ada", &key, start);
+        assert!(!ledger.concerns_held(&key, &held), "a verdict that is held has outlived them");
+        ledger.record([Evict::User("ada".into())], then + KEPT_FOR + SECOND);
+        assert!(ledger.concerns_held(&key, &held));
     }
 
     #[test]
