@@ -20,7 +20,7 @@ use crate::{
         table,
     },
     peers::{
-        apply::{pending, published},
+        apply::{ours, pending, published},
         publish::settled,
     },
     verdict::{
@@ -210,8 +210,7 @@ impl EventTarget {
     }
 
     async fn apply(&self, engine: Arc<Engine>, event: &Event, at: i64) -> Result<(), EventTargetError> {
-        let ours = engine.project().cloned();
-        let mut effect = table::effect(event, ours.as_ref());
+        let mut effect = table::effect(event, ours(&engine));
         if effect.is_unknown {
             self.tell(&event.kind);
         }

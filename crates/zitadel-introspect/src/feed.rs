@@ -5,6 +5,7 @@ pub(crate) mod follow;
 mod for_all;
 #[cfg(test)]
 mod model;
+mod ours;
 mod past;
 mod reader;
 pub(crate) mod search;

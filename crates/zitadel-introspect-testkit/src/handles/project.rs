@@ -68,6 +68,13 @@ impl Organization {
         self.shared.change(|state| state.organization(&self.id).domain.clone())
     }
 
+    /// Tells that the organization was deactivated: an event alone, since its users keep their tokens.
+    pub fn deactivate(&self) {
+        let id = self.id.clone();
+        let aggregate = Aggregate { kind: "org", owner: id.clone(), id };
+        self.shared.change(|state| state.emit(aggregate, "org.deactivated", Some(json!({}))));
+    }
+
     /// Creates a project in this organization.
     #[must_use]
     pub fn project(&self, name: &str) -> Project {

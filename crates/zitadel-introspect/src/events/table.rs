@@ -1,6 +1,10 @@
 //! Which verdicts each event ends. The page `docs/caching-and-revocation.md` shows the same table.
 
-use crate::{events::event::Event, names::ProjectId, verdict::evict::Evict};
+use crate::{
+    events::event::Event,
+    names::{OrganizationId, ProjectId},
+    verdict::evict::Evict,
+};
 
 /// The effect of an event on held verdicts.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -246,8 +250,23 @@ const HARMLESS: &[&str] = &[
     "auth_request.",
 ];
 
-/// The effect of an event on the verdicts of an API of this project; `None`: the project is not known.
-pub(crate) fn effect(event: &Event, ours: Option<&ProjectId>) -> Effect {
+/// What is ours; `None`: it is not known.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ours<'a> {
+    pub(crate) project: Option<&'a ProjectId>,
+    /// The organization of the project.
+    pub(crate) organization: Option<&'a OrganizationId>,
+}
+
+impl<'a> From<Option<&'a ProjectId>> for Ours<'a> {
+    fn from(project: Option<&'a ProjectId>) -> Self {
+        Self { project, organization: None }
+    }
+}
+
+/// The effect of an event on the verdicts of our API.
+pub(crate) fn effect<'a>(event: &Event, ours: impl Into<Ours<'a>>) -> Effect {
+    let Ours { project: ours, organization } = ours.into();
     let is_ours = event.id.is_empty() || ours.is_none_or(|ours| *ours == *event.id);
     let all = || ends(Evict::All);
     match event.kind.as_str() {
@@ -280,7 +299,10 @@ pub(crate) fn effect(event: &Event, ours: Option<&ProjectId>) -> Effect {
         "project.application.deactivated" | "project.application.removed" => {
             ends(if is_ours { Evict::All } else { Evict::FirstLogin })
         }
-        // Whether it is our project's organization is not known.
+        // Users of a deactivated organization keep their tokens; its projects do not work any more.
+        "org.deactivated" if organization.is_some_and(|ours| !event.id.is_empty() && *ours != *event.id) => {
+            Effect::default()
+        }
         "org.deactivated"
         | "instance.domain.removed"
         | "instance.domain.primary.set"
@@ -453,6 +475,20 @@ mod tests {
             assert_eq!(*told, *expected.get(change).unwrap_or(&""), "{change}");
         }
         assert!(expected.keys().all(|change| found.contains_key(change)));
+    }
+
+    #[test]
+    fn a_deactivated_organization_ends_all_only_if_it_may_be_ours() {
+        let project = ProjectId::from("7");
+        let event =
+            |id: &str| Event { kind: "org.deactivated".to_owned(), id: id.to_owned(), ..Event::default() };
+        let ours = OrganizationId::from("1");
+        for (organization, id, is_ended) in
+            [(None, "2", true), (Some(&ours), "2", false), (Some(&ours), "1", true), (Some(&ours), "", true)]
+        {
+            let effect = effect(&event(id), Ours { project: Some(&project), organization });
+            assert_eq!(effect.ends == [Evict::All], is_ended, "{organization:?} {id}");
+        }
     }
 
     fn told(effect: &Effect) -> String {

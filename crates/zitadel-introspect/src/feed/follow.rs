@@ -20,12 +20,12 @@ use crate::{
         users::Users,
     },
     peers::{
-        apply::{evict, pending, published},
+        apply::{evict, ours, pending, published},
         lead::{Lead, Term, Turn},
         waiting::{Echoes, Soft},
     },
     stats::{FEED_EVENTS, FEED_FAILURES, FEED_LATE_EVENTS},
-    verdict::{engine::Engine, evict::Evict, followed::Followed, memory::Memory},
+    verdict::{engine::Engine, evict::Evict, memory::Memory},
 };
 
 /// How often what only changes claims is asked for.
@@ -58,6 +58,8 @@ pub(crate) struct Follower {
     pub(super) types: Types,
     pub(super) past: Past,
     pub(super) lead: Lead,
+    /// Whether the organization of our project was looked for.
+    pub(super) has_looked: bool,
     /// What a predecessor may have missed is read again from there on.
     pub(super) gap: Option<Micros>,
     deep_at: Option<Instant>,
@@ -101,6 +103,7 @@ impl Follower {
             types: Types::default(),
             past: Past::default(),
             lead: Lead::default(),
+            has_looked: false,
             gap: None,
             deep_at: None,
             clocks: None,
@@ -277,21 +280,7 @@ impl Follower {
 
     pub(super) fn effect(&mut self, engine: &Engine, event: &Event) -> Effect {
         self.users.learn(event);
-        table::effect(event, engine.feed.as_ref().and_then(Followed::project))
-    }
-
-    /// Our project, from the event that made our application.
-    async fn know_project(&mut self, engine: &Engine) -> Result<(), FeedError> {
-        let Some(feed) = &engine.feed else { return Ok(()) };
-        // Who only reads events for others has no project.
-        let has_api = engine.source.can_ask() || engine.local.is_some();
-        if has_api && feed.project().is_none() {
-            let made = self.search.newest("project", "project.application.config.api.added").await?;
-            let is_ours = |event: &&Event| event.payload.client.as_deref() == Some(&*engine.labels.client_id);
-            let ours = made.iter().map(|(_, event)| event).find(is_ours).filter(|event| !event.id.is_empty());
-            feed.learn_project(ours.ok_or(FeedError::NoProject)?.id.as_str().into());
-        }
-        Ok(())
+        table::effect(event, ours(engine))
     }
 
     /// The least of what the searches know; what only changes claims may be known later by two of its intervals.

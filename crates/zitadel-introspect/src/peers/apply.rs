@@ -5,16 +5,22 @@ use std::sync::Arc;
 use crate::{
     events::{
         event::Event,
-        table::{self, Effect, REMOVED_KEY},
+        table::{self, Effect, Ours, REMOVED_KEY},
     },
-    names::ProjectId,
     verdict::{
         engine::Engine,
         evict::Evict,
+        followed::Followed,
         memory::Memory,
         shared::{item::Item, outbox::Pending},
     },
 };
+
+/// What is known to be ours.
+pub(crate) fn ours(engine: &Engine) -> Ours<'_> {
+    let feed = engine.feed.as_ref();
+    Ours { project: engine.project(), organization: feed.and_then(Followed::organization) }
+}
 
 /// Evictions, and what JWTs must not be older than.
 #[derive(Default)]
@@ -29,7 +35,7 @@ pub(crate) struct Evictions {
 }
 
 impl Evictions {
-    pub(crate) fn of(items: &[Item], ours: Option<&ProjectId>) -> Self {
+    pub(crate) fn of(items: &[Item], ours: Ours<'_>) -> Self {
         let mut evictions = Self::default();
         for item in items {
             evictions.add(item, ours);
@@ -41,7 +47,7 @@ impl Evictions {
         Self { ends: vec![Evict::All], ..Self::default() }
     }
 
-    fn add(&mut self, item: &Item, ours: Option<&ProjectId>) {
+    fn add(&mut self, item: &Item, ours: Ours<'_>) {
         match item {
             Item::Nothing => {}
             Item::Unknown => {

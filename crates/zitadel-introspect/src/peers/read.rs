@@ -7,13 +7,15 @@ use std::{
 
 use crate::{
     clock::Now,
-    peers::{apply::Evictions, waiting::Soft},
+    peers::{
+        apply::{Evictions, ours},
+        waiting::Soft,
+    },
     seal::{Sealed, Unopened},
     stats::SHARED_UNOPENED,
     store::{Page, StoreError},
     verdict::{
         engine::Engine,
-        followed::Followed,
         memory::Memory,
         shared::{
             Peers,
@@ -78,7 +80,7 @@ impl Reader {
         let log = peers.seals.log_id();
         let page = peers.within(peers.store.read(log, random_id(), behind)).await?;
         compare_clocks(peers, now, &page);
-        let ours = engine.feed.as_ref().and_then(Followed::project);
+        let ours = ours(engine);
         let evicts = |item: &_| Evictions::of(std::slice::from_ref(item), ours).all();
         let brought = peers.log().read(&page, &peers.seals, evicts);
         let is_end = brought.is_end;
@@ -108,7 +110,7 @@ impl Reader {
             break_off(engine);
             Evictions::everything().apply(engine).await;
         }
-        let ours = engine.feed.as_ref().and_then(Followed::project);
+        let ours = ours(engine);
         let mut evictions = Evictions::of(&brought.items, ours);
         evictions.changes = self.soft.take(evictions.changes, engine.clock.now().instant);
         evictions.apply(engine).await;

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     claims::Claims,
     error::feed::FeedError,
-    names::ProjectId,
+    names::{OrganizationId, ProjectId},
     verdict::{
         evict::Evict,
         memory::{Memory, Recalled},
@@ -82,6 +82,7 @@ pub(crate) struct Followed {
     pub(crate) is_read_here: bool,
     holds_action_claims: bool,
     project: OnceLock<ProjectId>,
+    organization: OnceLock<OrganizationId>,
     /// Where JWTs are verified locally: what has ended.
     memory: Option<Mutex<Memory>>,
     newest_event: Mutex<Option<SystemTime>>,
@@ -101,6 +102,7 @@ impl Followed {
             is_read_here,
             holds_action_claims,
             project,
+            organization: OnceLock::new(),
             memory,
             newest_event: Mutex::default(),
             failure: Mutex::default(),
@@ -110,6 +112,15 @@ impl Followed {
     /// Our own project, once it is known. Nothing is prolonged before that.
     pub(crate) fn project(&self) -> Option<&ProjectId> {
         self.project.get()
+    }
+
+    /// The organization of our project, once it is known.
+    pub(crate) fn organization(&self) -> Option<&OrganizationId> {
+        self.organization.get()
+    }
+
+    pub(crate) fn learn_organization(&self, organization: OrganizationId) {
+        let _ = self.organization.set(organization);
     }
 
     pub(crate) fn learn_project(&self, project: ProjectId) {

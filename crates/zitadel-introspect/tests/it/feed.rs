@@ -673,3 +673,18 @@ async fn a_push_that_is_larger_than_a_page_ends_all_and_the_feed_goes_on() {
     assert!(now_known.is_current && now_known.failure.is_none(), "{now_known:?}");
     drop(grants);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organization_of_somebody_else_that_is_deactivated_ends_nothing() {
+    let fed = Fed::new().await;
+    let verifier = fed.start(fed.builder()).await;
+    let any = Requirement::any_caller();
+    let other = fed.world.issuer.organization("other");
+    // Without a grant, whose event would evict them once more.
+    let token = fed.world.issuer.service_user("user").pat();
+    fed.polled().await;
+    assert_eq!(status(&require(&verifier, &token, &any).await), 200);
+    other.deactivate();
+    fed.polled().await;
+    assert_eq!(verifier.stats().held, 1);
+}
