@@ -1,5 +1,6 @@
 //! The event feed: reads ZITADEL's event search, evicts what an event ends, and says until when all events are known.
 
+mod apply;
 pub(crate) mod credentials;
 pub(crate) mod follow;
 mod for_all;

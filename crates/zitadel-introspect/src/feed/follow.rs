@@ -9,8 +9,8 @@ use crate::{
     clock::Now,
     error::{causes::causes, feed::FeedError, issuer::IssuerError},
     events::{
-        event::{Event, Micros},
-        table::{self, Effect, OF_CLAIMS, OF_PROJECTS, OF_USERS, REMOVED_KEY},
+        event::Micros,
+        table::{OF_CLAIMS, OF_PROJECTS, OF_USERS},
     },
     feed::{
         past::Past,
@@ -20,11 +20,11 @@ use crate::{
         users::Users,
     },
     peers::{
-        apply::{evict, ours, pending, published},
+        apply::{evict, pending},
         lead::{Lead, Term, Turn},
         waiting::{Echoes, Soft},
     },
-    stats::{FEED_EVENTS, FEED_FAILURES, FEED_LATE_EVENTS},
+    stats::FEED_FAILURES,
     verdict::{engine::Engine, evict::Evict, memory::Memory},
 };
 
@@ -51,9 +51,9 @@ pub(crate) struct Follower {
     pub(super) search: Search,
     interval: Duration,
     pub(super) streams: Vec<Stream>,
-    echoes: Echoes,
-    soft_echoes: Echoes,
-    soft: Soft,
+    pub(super) echoes: Echoes,
+    pub(super) soft_echoes: Echoes,
+    pub(super) soft: Soft,
     pub(super) users: Users,
     pub(super) types: Types,
     pub(super) past: Past,
@@ -218,71 +218,6 @@ impl Follower {
         Err(FeedError::Issuer(IssuerError::Unusable { problem: "its pages do not end" }))
     }
 
-    /// Evicts what the events end, with one look at the cache, and another one for what must be looked up.
-    pub(super) async fn apply(&mut self, engine: &Arc<Engine>, brought: Brought, look_ups: &mut usize) {
-        if brought.has_forgotten {
-            self.break_off(engine);
-        }
-        let (mut ends, mut changes, mut echoes, mut needs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut told = Vec::new();
-        if let Some(lost_at) = brought.lost_at {
-            tracing::warn!("more events at once than can be read: all verdicts are evicted");
-            ends.push(Evict::All);
-            remember(engine, &[Evict::All], lost_at);
-            told.extend(pending(&[Evict::All], false, Some(lost_at.seconds())));
-        }
-        if brought.late > 0 {
-            tracing::warn!(events = brought.late, "events became visible late: they ended verdicts late");
-            engine.labels.of_feed(FEED_LATE_EVENTS, None).increment(brought.late as u64);
-        }
-        for (created, event) in &brought.events {
-            count_event(engine, event);
-            let effect = self.effect(engine, event);
-            if event.kind == REMOVED_KEY
-                && let Some(local) = &engine.local
-            {
-                local.keys.remove(&event.id);
-            }
-            if effect.is_unknown {
-                tracing::warn!(event_type = ?event.kind, "an event of an unknown type: all that it may concern is evicted");
-            }
-            if engine.peers.is_some() {
-                // The other instances may be those of other projects.
-                let anywhere = table::effect(event, None);
-                echoes.extend(anywhere.ends.into_iter().filter(|_| anywhere.echoes));
-            } else if effect.echoes {
-                echoes.extend(effect.ends.iter().cloned());
-            }
-            remember(engine, &effect.remembered(event), *created);
-            told.extend(published(event, created.seconds(), &effect));
-            ends.extend(effect.ends);
-            changes.extend(effect.changes);
-            needs.extend(effect.needs.map(|needed| (*created, needed, effect.echoes, effect.only_widens)));
-        }
-        let now = engine.clock.now().instant;
-        self.soft_echoes.add(changes.clone(), now);
-        let changes = self.soft.take(changes, now);
-        evict(engine, ends, changes, told).await;
-        // Known evictions come first; look-ups take time.
-        let (mut found, mut told) = (Vec::new(), Vec::new());
-        for (created, needed, is_echoed, only_widens) in needs {
-            let ended = self.users.look_up(&mut self.search, needed, look_ups).await;
-            if !only_widens {
-                remember(engine, ended.as_slice(), created);
-            }
-            told.extend(pending(ended.as_slice(), false, (!only_widens).then_some(created.seconds())));
-            echoes.extend(ended.iter().filter(|_| is_echoed).cloned());
-            found.extend(ended);
-        }
-        evict(engine, found, Vec::new(), told).await;
-        self.echoes.add(echoes, engine.clock.now().instant);
-    }
-
-    pub(super) fn effect(&mut self, engine: &Engine, event: &Event) -> Effect {
-        self.users.learn(event);
-        table::effect(event, ours(engine))
-    }
-
     /// The least of what the searches know; what only changes claims may be known later by two of its intervals.
     pub(super) fn known_until(&self, began: Instant) -> Instant {
         let claims = self.streams.iter().filter(|stream| stream.is_of_claims);
@@ -380,19 +315,4 @@ impl Stream {
         let rests = |at: Instant| self.is_of_claims && now.saturating_duration_since(at) < CLAIMS_INTERVAL;
         !self.complete_at.is_some_and(rests)
     }
-}
-
-/// For JWTs that are verified locally.
-fn remember(engine: &Engine, evictions: &[Evict], created: Micros) {
-    if let Some(feed) = &engine.feed {
-        feed.remember(evictions, created.seconds());
-    }
-}
-
-fn count_event(engine: &Engine, event: &Event) {
-    // A fixed set of labels: whoever sends the events must not choose them.
-    let known =
-        [&OF_USERS[..], &OF_PROJECTS, &OF_CLAIMS].into_iter().flatten().find(|kind| **kind == event.kind);
-    let kind = known.copied().unwrap_or("other");
-    engine.labels.of_feed(FEED_EVENTS, Some(("event_type", kind))).increment(1);
 }

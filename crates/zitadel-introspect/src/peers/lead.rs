@@ -15,8 +15,8 @@ use crate::{
         engine::Engine,
         shared::{
             Peers,
+            heartbeat::{Poll, Stretch},
             item::{Heartbeat, Item},
-            log::{Poll, Stretch},
             outbox::Pending,
         },
     },

@@ -17,12 +17,7 @@ use crate::{
     verdict::{
         engine::Engine,
         memory::Memory,
-        shared::{
-            Peers,
-            item::Heartbeat,
-            log::{Brought, Times},
-            random_id,
-        },
+        shared::{Peers, heartbeat::Times, item::Heartbeat, log::Brought, random_id},
     },
 };
 

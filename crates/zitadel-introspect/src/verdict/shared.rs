@@ -2,6 +2,7 @@
 //!
 //! A cache hit touches none of this. A miss may take a verdict from the store if the store answers at once.
 
+pub(crate) mod heartbeat;
 pub(crate) mod item;
 pub(crate) mod log;
 #[cfg(test)]

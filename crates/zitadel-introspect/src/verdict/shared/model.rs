@@ -26,8 +26,9 @@ use crate::{
         freshness::{Asker, Lifetimes, Obtained},
         shared::{
             Peers, asked_at,
+            heartbeat::{Poll, Stretch, Times},
             item::{Heartbeat, Item, SharedVerdict},
-            log::{Log, Poll, Stretch, Times},
+            log::Log,
             outbox::Pending,
         },
     },

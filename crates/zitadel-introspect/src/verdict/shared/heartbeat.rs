@@ -1,0 +1,168 @@
+//! Until when the leader knows the issuer's events: how that is told, and what a reader makes of it.
+
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest;
+
+use crate::{
+    store::Id,
+    verdict::shared::{item::Heartbeat, log::Log},
+};
+
+/// The version of the table of events: a reader takes no heartbeat of an older one.
+const VERSION: u32 = 1;
+
+/// The hash of an epoch and of ids.
+pub(super) type Hash = [u8; 32];
+
+/// A heartbeat that counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Heard {
+    pub(super) from: u64,
+    since: i64,
+    cursor: i64,
+}
+
+/// A stretch of the log in which no event was missed, and its time in Unix seconds of the issuer's clock. Verdicts belong
+/// to it that were asked for when `from` was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    pub(crate) epoch: Id,
+    pub(crate) from: u64,
+    pub(crate) since: i64,
+}
+
+/// A poll of the leader: when it began, since 1970 by its clock and by the store's, and its newest event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Poll {
+    pub(crate) wall: Duration,
+    pub(crate) store: Duration,
+    pub(crate) cursor: i64,
+    pub(crate) follows_claims: bool,
+}
+
+/// What a heartbeat says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Knowledge {
+    /// All events up to then are known.
+    pub(crate) until: Instant,
+    /// Events may have been missed before: what was asked before is not prolonged.
+    pub(crate) is_new_stretch: bool,
+    /// No event since then was missed, in Unix seconds of the issuer's clock.
+    pub(crate) since: i64,
+}
+
+/// When a read was sent, by our clocks, and the store's clock in its answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) sent: Instant,
+    pub(crate) wall: Duration,
+    pub(crate) store: Duration,
+}
+
+/// A heartbeat that belongs to another history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OtherHistory;
+
+impl Log {
+    /// What a heartbeat says to whom the table of events, and the claims that are followed, are enough. `None` if it does
+    /// not count, and `Err` if it belongs to another history.
+    pub(crate) fn hear(
+        &mut self,
+        beat: &Heartbeat,
+        times: Times,
+        needs_claims: bool,
+    ) -> Result<Option<Knowledge>, OtherHistory> {
+        let place = self.place();
+        if beat.epoch != place.epoch || beat.number > place.number || beat.counter <= self.counter {
+            return Ok(None);
+        }
+        if beat.number < self.low {
+            // It tells nothing of what could not be read.
+            return Ok(None);
+        }
+        match self.hash(beat.number) {
+            Some(hash) if hash == beat.hash => {}
+            Some(_) => {
+                self.broken = Some(place.epoch);
+                return Err(OtherHistory);
+            }
+            // The beginning was not read: what is known begins here.
+            None if beat.number == place.number => {
+                self.hashes.push_back(beat.hash);
+                self.low = place.number;
+            }
+            None => return Ok(None),
+        }
+        self.counter = beat.counter;
+        // Something newer than what could not be opened does open.
+        self.unopened = None;
+        let is_enough = beat.version >= VERSION && (beat.follows_claims || !needs_claims);
+        if !is_enough {
+            return Ok(None);
+        }
+        let since_poll = times.store.saturating_sub(Duration::from_millis(beat.time));
+        let by_our_clock = times.wall.saturating_sub(Duration::from_millis(beat.wall));
+        let Some(until) = times.sent.checked_sub(since_poll.max(by_our_clock)) else { return Ok(None) };
+        // What lies before `low` is not known.
+        let from = beat.from.max(self.low);
+        let since = if from == beat.from { beat.since } else { beat.cursor / 1_000_000 };
+        let is_new_stretch = self.heard.is_none_or(|heard| heard.from != from);
+        self.heard = Some(Heard { from, since, cursor: beat.cursor });
+        Ok(Some(Knowledge { until, is_new_stretch, since }))
+    }
+
+    /// The hash of the epoch and all ids up to an entry; `None` if it is not known.
+    pub(crate) fn hash(&self, until: u64) -> Option<Hash> {
+        let behind = usize::try_from(self.place().number.checked_sub(until)?).ok()?;
+        let last = self.hashes.len().checked_sub(1)?;
+        self.hashes.get(last.checked_sub(behind)?).copied()
+    }
+
+    /// The next heartbeat of the leader, which knows all events up to a poll, and what they end is in the log. Without a
+    /// stretch one begins here. `None` if the log has begun anew.
+    pub(crate) fn compose(&self, stretch: Option<Stretch>, poll: Poll) -> Option<Heartbeat> {
+        let place = self.place?;
+        let here = Stretch { epoch: place.epoch, from: place.number, since: poll.cursor / 1_000_000 };
+        let stretch = stretch.unwrap_or(here);
+        let hash = self.hash(place.number).filter(|_| stretch.epoch == place.epoch)?;
+        Some(Heartbeat {
+            epoch: place.epoch,
+            number: place.number,
+            hash,
+            counter: self.counter + 1,
+            version: VERSION,
+            follows_claims: poll.follows_claims,
+            cursor: poll.cursor,
+            from: stretch.from,
+            since: stretch.since,
+            wall: millis(poll.wall),
+            time: millis(poll.store),
+        })
+    }
+
+    /// The stretch that the newest heartbeat tells of.
+    pub(crate) fn stretch(&self) -> Option<Stretch> {
+        let epoch = self.place().epoch;
+        self.heard.map(|heard| Stretch { epoch, from: heard.from, since: heard.since })
+    }
+
+    /// The newest event that a heartbeat tells of.
+    pub(crate) fn cursor(&self) -> Option<i64> {
+        self.heard.map(|heard| heard.cursor)
+    }
+}
+
+pub(super) fn hash(parts: &[&[u8]]) -> Hash {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
