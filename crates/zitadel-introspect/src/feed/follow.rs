@@ -119,7 +119,10 @@ impl Follower {
             let pause = {
                 let Some(engine) = self.engine.upgrade() else { return };
                 match self.lead.turn(&engine, self.interval).await {
-                    Turn::Waits => self.interval,
+                    Turn::Waits => {
+                        self.stand_by(&engine);
+                        self.interval
+                    }
                     Turn::Alone => {
                         let outcome = self.poll(&engine, None).await;
                         self.settle(&engine, outcome)

@@ -252,6 +252,12 @@ async fn a_leader_that_cannot_reach_the_issuer_lets_another_one_try() {
     let second = cluster.leader().await;
     knows(&second).await;
     knows(&first).await;
+    let is_told = async {
+        while first.event_feed().unwrap().failure.is_some() {
+            a_moment().await;
+        }
+    };
+    within(is_told).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
