@@ -13,6 +13,7 @@ use crate::{
         table::{OF_CLAIMS, OF_PROJECTS, OF_USERS},
     },
     feed::{
+        for_all::stand_by,
         past::Past,
         reader::{Brought, Reader, Step},
         search::{Filter, Search},
@@ -120,7 +121,7 @@ impl Follower {
                 let Some(engine) = self.engine.upgrade() else { return };
                 match self.lead.turn(&engine, self.interval).await {
                     Turn::Waits => {
-                        self.stand_by(&engine);
+                        stand_by(&engine);
                         self.interval
                     }
                     Turn::Alone => {

@@ -36,14 +36,6 @@ impl Follower {
         outcome
     }
 
-    /// While another instance reads the events, our own failure is of no interest.
-    pub(super) fn stand_by(&self, engine: &Engine) {
-        let Some(feed) = &engine.feed else { return };
-        if feed.status(engine.fed.age(engine.clock.now().instant)).is_current {
-            feed.settle(None, None);
-        }
-    }
-
     /// Tells the other instances how much is known. What only changes claims may be known later: it must not be told as
     /// known before.
     pub(super) async fn tell(
@@ -91,5 +83,13 @@ impl Follower {
             self.start_anew(engine);
         }
         Ok(())
+    }
+}
+
+/// While another instance reads the events, our own failure is of no interest.
+pub(super) fn stand_by(engine: &Engine) {
+    let Some(feed) = &engine.feed else { return };
+    if feed.status(engine.fed.age(engine.clock.now().instant)).is_current {
+        feed.settle(None, None);
     }
 }
