@@ -11,5 +11,6 @@ mod past;
 mod reader;
 pub(crate) mod search;
 pub(crate) mod settings;
+mod state;
 mod types;
 mod users;

@@ -14,6 +14,7 @@ pub(crate) mod memory;
 mod question;
 pub(crate) mod shared;
 pub(crate) mod source;
+mod together;
 mod upkeep;
 
 use std::{

@@ -13,11 +13,9 @@ use crate::{
         table::{OF_CLAIMS, OF_PROJECTS, OF_USERS},
     },
     feed::{
-        for_all::stand_by,
-        past::Past,
         reader::{Brought, Reader, Step},
         search::{Filter, Search},
-        types::Types,
+        state::{CLAIMS_INTERVAL, Past, Stream, Types},
         users::Users,
     },
     peers::{
@@ -29,8 +27,6 @@ use crate::{
     verdict::{engine::Engine, evict::Evict, memory::Memory},
 };
 
-/// How often what only changes claims is asked for.
-const CLAIMS_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a round reads further back.
 const DEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// Between two polls, at least.
@@ -68,16 +64,6 @@ pub(crate) struct Follower {
     other_since: Option<Instant>,
     failures: u32,
     told_at: Option<Instant>,
-}
-
-/// The events of one search.
-pub(super) struct Stream {
-    pub(super) filter: Filter,
-    pub(super) reader: Reader,
-    /// Only claims: asked for less often.
-    pub(super) is_of_claims: bool,
-    /// When the first search of its newest complete round was sent.
-    complete_at: Option<Instant>,
 }
 
 impl Follower {
@@ -310,13 +296,10 @@ impl Follower {
     }
 }
 
-impl Stream {
-    pub(super) fn new(filter: Filter, is_of_claims: bool) -> Self {
-        Self { filter, reader: Reader::new(), is_of_claims, complete_at: None }
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        let rests = |at: Instant| self.is_of_claims && now.saturating_duration_since(at) < CLAIMS_INTERVAL;
-        !self.complete_at.is_some_and(rests)
+/// While another instance reads the events, our own failure is of no interest.
+fn stand_by(engine: &Engine) {
+    let Some(feed) = &engine.feed else { return };
+    if feed.status(engine.fed.age(engine.clock.now().instant)).is_current {
+        feed.settle(None, None);
     }
 }

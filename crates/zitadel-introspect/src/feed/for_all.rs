@@ -85,11 +85,3 @@ impl Follower {
         Ok(())
     }
 }
-
-/// While another instance reads the events, our own failure is of no interest.
-pub(super) fn stand_by(engine: &Engine) {
-    let Some(feed) = &engine.feed else { return };
-    if feed.status(engine.fed.age(engine.clock.now().instant)).is_current {
-        feed.settle(None, None);
-    }
-}

@@ -6,8 +6,9 @@ use crate::{
     error::{feed::FeedError, issuer::IssuerError},
     events::event::Micros,
     feed::{
-        follow::{Follower, MOST_PAGES, Stream},
+        follow::{Follower, MOST_PAGES},
         reader::{MOST_PER_PAGE, Query},
+        state::Stream,
     },
     verdict::{engine::Engine, evict::Evict, memory::DEPTH},
 };
@@ -16,15 +17,6 @@ use crate::{
 const SLICE: i64 = 300;
 /// After a failure, before the next attempt.
 const REST: Duration = Duration::from_secs(30);
-
-/// How far the past was read.
-#[derive(Default)]
-pub(super) struct Past {
-    /// What is older is not shown any more.
-    oldest: Option<i64>,
-    /// Not before this instant: reading it has failed.
-    rests_until: Option<Instant>,
-}
 
 impl Follower {
     /// Reads one more stretch of the past. A failure delays no poll.

@@ -1,7 +1,6 @@
 //! Which event types the issuer knows: a later ZITADEL may have new ones.
 
 use std::{
-    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,10 +10,7 @@ use crate::{
         event::Event,
         table::{self, AGGREGATES, ANCHOR, OF_CLAIMS, OF_PROJECTS, OF_USERS},
     },
-    feed::{
-        follow::{Follower, Stream},
-        search::Filter,
-    },
+    feed::{follow::Follower, search::Filter, state::Stream},
     peers::apply::{evict, pending},
     verdict::{engine::Engine, evict::Evict, memory::Memory},
 };
@@ -22,14 +18,6 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(3600);
 /// So many new types are followed: ZITADEL takes 30 in one search, and one is the anchor.
 const MOST: usize = 29;
-
-/// What is known of the issuer's types.
-#[derive(Default)]
-pub(super) struct Types {
-    asked_at: Option<Instant>,
-    followed: BTreeSet<String>,
-    is_told: bool,
-}
 
 impl Follower {
     /// At the start and each hour: follows new types of the aggregates that matter, and says which of ours are missing.

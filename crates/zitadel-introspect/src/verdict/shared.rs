@@ -21,21 +21,12 @@ use tokio::sync::Notify;
 
 use crate::{
     clock::Now,
-    jwt::Jwt,
     seal::{Name, Sealed, Seals},
     store::{Id, Place, SharedStore, StoreError},
     token::AccessToken,
     verdict::{
-        Active, SOFT, Sent,
-        cache::bounded::Key,
-        engine::Engine,
-        evict::Evict,
-        freshness::Freshness,
-        shared::{
-            item::{Item, SharedVerdict},
-            log::Log,
-            outbox::Pending,
-        },
+        Active,
+        shared::{item::SharedVerdict, log::Log, outbox::Pending},
     },
 };
 
@@ -52,7 +43,7 @@ const MOST_APART: Duration = Duration::from_secs(1);
 /// Larger answers are not shared, in bytes.
 const MOST_ANSWER: usize = 16 * 1024;
 /// A verdict that is taken in place of a renewal must be younger by so much.
-const YOUNGER: Duration = Duration::from_secs(1);
+pub(super) const YOUNGER: Duration = Duration::from_secs(1);
 
 /// What an engine shares with those of other instances.
 pub(crate) struct Peers {
@@ -188,7 +179,7 @@ impl Peers {
         (sent + took / 2).abs_diff(store) > MOST_APART + took / 2
     }
 
-    fn may_share(&self, now: Instant) -> bool {
+    pub(super) fn may_share(&self, now: Instant) -> bool {
         self.shares_verdicts && !self.clocks_differ.load(Ordering::Relaxed) && !self.log().is_blind(now)
     }
 
@@ -216,7 +207,7 @@ impl Peers {
         let _ = self.within(self.store.put(self.seals.log_id(), &name.0, &sealed, lifetime)).await;
     }
 
-    async fn find(&self, name: Name) -> Option<SharedVerdict> {
+    pub(super) async fn find(&self, name: Name) -> Option<SharedVerdict> {
         let finding = self.store.take(self.seals.log_id(), &name.0);
         let sealed = tokio::time::timeout(TAKE_TIMEOUT, finding).await.ok()?.ok()??;
         match self.seals.open(Sealed::Verdict(name), &sealed) {
@@ -236,79 +227,8 @@ pub(super) struct Asked {
     place: Place,
 }
 
-impl Engine {
-    /// Evicts here, and tells the other instances.
-    pub(crate) fn evict(&self, evictions: &[Evict]) {
-        if let Some(peers) = &self.peers {
-            let pending =
-                |what: &Evict| Pending { item: Item::evict(what.clone()), evicts: vec![what.clone()] };
-            peers.publish(evictions.iter().map(pending));
-        }
-        self.cache.evict(evictions, self.clock.now().instant);
-    }
-
-    /// Evicts here what ends and what only changes, and tells the other instances by these items.
-    /// Gives the number of the last item.
-    pub(crate) fn apply(&self, ends: &[Evict], changes: &[Evict], items: Vec<Pending>) -> u64 {
-        let told = self.peers.as_ref().filter(|_| !items.is_empty());
-        let number = told.map_or(0, |peers| peers.publish(items));
-        let now = self.clock.now().instant;
-        self.cache.evict(ends, now);
-        self.cache.evict_softly(changes, SOFT, now);
-        number
-    }
-
-    /// Tells the other instances that a token has ended.
-    pub(super) fn tell_of_end(&self, token: &AccessToken, active: Option<&Active>) {
-        let Some(peers) = &self.peers else { return };
-        let id = active.and_then(|active| active.claims.token_id()).map(|id| Evict::TokenId(id.into()));
-        let names = peers.seals.names(token.as_bytes()).map(Evict::Name);
-        let pending = |what: Evict| Pending { item: Item::evict(what.clone()), evicts: vec![what] };
-        peers.publish(names.chain(id).map(pending));
-    }
-
-    /// A verdict that another instance has asked for. `held`: the verdict that it would replace.
-    pub(super) async fn take_shared(
-        &self,
-        token: &AccessToken,
-        key: Key,
-        held: Option<&Active>,
-    ) -> Option<Arc<Active>> {
-        let peers = self.peers.as_ref()?;
-        let now = self.clock.now();
-        if !peers.may_share(now.instant) {
-            return None;
-        }
-        // Before the verdict is looked up: what happens from now on is compared once more when it is held.
-        let (position, breaks) = (self.cache.ledger.position(), self.fed.breaks());
-        let name = peers.name(token);
-        let shared = peers.find(name).await?;
-        let mut claims = self.source.read(shared.answer)?;
-        let checked = claims.check_origin(&self.settings.issuer, self.settings.audience.as_deref());
-        checked.and_then(|()| claims.check_times(self.clock.now().wall())).ok()?;
-        self.roles.share(&mut claims);
-        let now = self.clock.now();
-        let wall = now.system_time().duration_since(UNIX_EPOCH).ok()?;
-        let asked_at = asked_at(shared.asked_at, now.instant, wall)?;
-        if held.is_some_and(|held| asked_at < held.asked_at + YOUNGER) {
-            return None;
-        }
-        let is_told =
-            shared.is_told_by_events && self.feed.as_ref().is_some_and(|feed| feed.tells_of(&claims));
-        let is_jwt = (self.local.is_some() || self.feed.is_some()) && Jwt::of(token).is_some();
-        let active =
-            Active::answered(*claims, Sent { at: asked_at, position }, &key, is_jwt).named(Some(name));
-        let active =
-            peers.log().vouch(active.told_by_events(is_told), shared.place, &key, breaks, now.instant)?;
-        let asker = self.any_asker();
-        // A verdict that must be renewed already is of no use.
-        let is_good = self.settings.lifetimes.judge(&active, asker, self.clock.now()) == Freshness::Serve;
-        is_good.then(|| Arc::new(active))
-    }
-}
-
 /// When a shared verdict was asked for, at the latest; `None` if that is in the future.
-fn asked_at(asked_at: Duration, now: Instant, wall: Duration) -> Option<Instant> {
+pub(super) fn asked_at(asked_at: Duration, now: Instant, wall: Duration) -> Option<Instant> {
     now.checked_sub((wall + CLOCKS_APART).checked_sub(asked_at)?)
 }
 

@@ -2,26 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::digest;
-
 use crate::{
     store::Id,
-    verdict::shared::{item::Heartbeat, log::Log},
+    verdict::shared::{
+        item::{Hash, Heartbeat},
+        log::{Heard, Log},
+    },
 };
 
 /// The version of the table of events: a reader takes no heartbeat of an older one.
 const VERSION: u32 = 1;
-
-/// The hash of an epoch and of ids.
-pub(super) type Hash = [u8; 32];
-
-/// A heartbeat that counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Heard {
-    pub(super) from: u64,
-    since: i64,
-    cursor: i64,
-}
 
 /// A stretch of the log in which no event was missed, and its time in Unix seconds of the issuer's clock. Verdicts belong
 /// to it that were asked for when `from` was read.
@@ -151,16 +141,6 @@ impl Log {
     pub(crate) fn cursor(&self) -> Option<i64> {
         self.heard.map(|heard| heard.cursor)
     }
-}
-
-pub(super) fn hash(parts: &[&[u8]]) -> Hash {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for part in parts {
-        context.update(part);
-    }
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
 }
 
 fn millis(time: Duration) -> u64 {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -96,6 +97,19 @@ impl SharedVerdict {
     }
 }
 
+/// The hash of an epoch and of ids.
+pub(super) type Hash = [u8; 32];
+
+pub(super) fn hash(parts: &[&[u8]]) -> Hash {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
+}
+
 /// Says until when the leader knows all events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Heartbeat {
@@ -103,7 +117,7 @@ pub(crate) struct Heartbeat {
     pub(crate) epoch: [u8; 16],
     pub(crate) number: u64,
     /// The hash of the ids of the newest entries up to there.
-    pub(crate) hash: [u8; 32],
+    pub(crate) hash: Hash,
     /// Grows by one with each heartbeat of an epoch.
     pub(crate) counter: u64,
     /// The version of the table of events.

@@ -16,8 +16,7 @@ use crate::{
         ends::Ends,
         evict::Evict,
         shared::{
-            heartbeat::{Hash, Heard, hash},
-            item::{Item, decode},
+            item::{Hash, Item, decode, hash},
             outbox::Outbox,
         },
     },
@@ -52,6 +51,14 @@ pub(crate) struct Log {
     pub(super) counter: u64,
     /// What we publish.
     pub(crate) outbox: Outbox,
+}
+
+/// A heartbeat that counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Heard {
+    pub(super) from: u64,
+    pub(super) since: i64,
+    pub(super) cursor: i64,
 }
 
 /// What a read has brought.
