@@ -26,8 +26,11 @@ pub(crate) async fn run(settings: &Settings, token_file: Option<&Path>) -> ExitC
     let ours = credentials(settings, &mut report);
     if let Some((verifier, client_id)) = &ours {
         ask_issuer(verifier, client_id, &mut report).await;
-        report.shared(verifier.check_shared().await, || verifier.shared()).await;
-        report.events(|| verifier.event_feed()).await;
+        if report.shared(verifier.check_shared().await, || verifier.shared()).await {
+            report.events(|| verifier.event_feed()).await;
+        } else {
+            report.skipped("events", "needs the shared server");
+        }
     } else {
         report.skipped("issuer", "needs a domain and a key");
     }
@@ -62,7 +65,15 @@ pub(crate) async fn run(settings: &Settings, token_file: Option<&Path>) -> ExitC
 fn credentials(settings: &Settings, report: &mut Report) -> Option<(Verifier, String)> {
     let issuer = verifier::issuer(settings).map_err(|problem| report.failed("domain", problem));
     let auth = verifier::client_auth(settings).map_err(|problem| report.failed("key", problem));
-    others_can_read(settings.key.as_deref());
+    for (what, path) in [
+        ("key", &settings.key),
+        ("shared", &settings.shared_secret),
+        ("shared", &settings.shared_password_file),
+        ("events", &settings.event_feed_token_file),
+        ("events", &settings.event_feed_key),
+    ] {
+        Report::others_can_read(what, path.as_deref());
+    }
     let (issuer, auth) = (issuer.ok()?, auth.ok()?);
     let client_id = auth.client_id().to_owned();
     match verifier::verifier(settings, issuer, auth) {
@@ -73,19 +84,6 @@ fn credentials(settings: &Settings, report: &mut Report) -> Option<(Verifier, St
         }
     }
 }
-
-#[cfg(unix)]
-fn others_can_read(key: Option<&Path>) {
-    use std::os::unix::fs::PermissionsExt;
-    let Some(path) = key else { return };
-    let can = |metadata: fs::Metadata| metadata.is_file() && metadata.permissions().mode() & 0o077 != 0;
-    if fs::metadata(path).is_ok_and(can) {
-        Report::warned("key", format_args!("others can read {}; set its mode to 0600", shown(path)));
-    }
-}
-
-#[cfg(not(unix))]
-fn others_can_read(_key: Option<&Path>) {}
 
 /// Whether the server could listen, and whether its other settings are valid. A port in use is only a warning: the
 /// server itself may already be running.

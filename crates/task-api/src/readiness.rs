@@ -14,6 +14,8 @@ use crate::store::Store;
 
 /// How long an answer is cached, so that many requests do not load issuer and database.
 const FRESH: Duration = Duration::from_secs(2);
+/// Evictions that wait for longer do not reach the other instances.
+const STUCK: Duration = Duration::from_secs(1);
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What is ready and what is not.
@@ -92,8 +94,10 @@ impl Readiness {
         let missing: Vec<_> = [database, issuer, breaker].into_iter().flatten().collect();
         let feed = self.verifier.event_feed();
         let event_feed = feed.map(|feed| if feed.is_current { Feed::Current } else { Feed::Interrupted });
-        let is_degraded =
-            self.verifier.shared().is_some_and(|shared| shared.is_blind || shared.clocks_differ);
+        let is_degraded = self
+            .verifier
+            .shared()
+            .is_some_and(|shared| shared.is_blind || shared.clocks_differ || shared.waiting_for > STUCK);
         let degraded = is_degraded.then_some(Degraded::Shared).into_iter().collect();
         let ready = Ready { ready: missing.is_empty(), missing, event_feed, degraded };
         *last = Some(Last { at: Instant::now(), answers: self.answers(), ready: ready.clone() });

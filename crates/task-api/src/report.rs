@@ -2,13 +2,15 @@
 
 use std::{
     fmt::Display,
+    fs,
     io::{self, Write},
+    path::Path,
     time::{Duration, Instant, SystemTime},
 };
 
 use zitadel_introspect::{FeedStatus, SharedStatus, store::StoreError};
 
-use crate::words;
+use crate::{shown::shown, words};
 
 /// The time for the first reads of the shared store.
 const SHARED_PATIENCE: Duration = Duration::from_secs(3);
@@ -51,27 +53,46 @@ impl Report {
         Self::print(&format!("skipped {what:<9} {why}"));
     }
 
+    /// Warns of a file with a secret that others can read.
+    #[cfg(unix)]
+    pub fn others_can_read(what: &str, path: Option<&Path>) {
+        use std::os::unix::fs::PermissionsExt;
+        let Some(path) = path else { return };
+        let can = |metadata: fs::Metadata| metadata.is_file() && metadata.permissions().mode() & 0o077 != 0;
+        if fs::metadata(path).is_ok_and(can) {
+            Self::warned(what, format_args!("others can read {}; set its mode to 0600", shown(path)));
+        }
+    }
+
+    /// Warns of a file with a secret that others can read.
+    #[cfg(not(unix))]
+    pub fn others_can_read(_what: &str, _path: Option<&Path>) {}
+
     /// Whether something is wrong.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.has_failed
     }
 
-    /// Whether the shared store can be reached and read, and what an operator should change about it.
+    /// Whether the shared store can be reached, written and read, and what an operator should change about it. False if it
+    /// cannot.
     pub async fn shared(
         &mut self,
         advice: Result<Option<Vec<String>>, StoreError>,
         status: impl Fn() -> Option<SharedStatus>,
-    ) {
+    ) -> bool {
         let what = "shared";
         let advice = match advice {
-            Ok(None) => return,
+            Ok(None) => return true,
             Ok(Some(advice)) => advice,
-            Err(error) => return self.failed(what, format_args!("--shared: {error}")),
+            Err(error) => {
+                self.failed(what, format_args!("--shared: {error}"));
+                return false;
+            }
         };
         let began = Instant::now();
         let status = loop {
-            let Some(status) = status() else { return };
+            let Some(status) = status() else { return true };
             if !status.is_blind || status.is_unopened || began.elapsed() > SHARED_PATIENCE {
                 break status;
             }
@@ -95,6 +116,7 @@ impl Report {
         for advice in advice {
             Self::warned(what, advice);
         }
+        !status.is_blind
     }
 
     /// Whether the event feed can be read, and how far away its newest event is.
@@ -103,7 +125,8 @@ impl Report {
         let began = Instant::now();
         let status = loop {
             let Some(status) = status() else { return };
-            if status.age.is_some() || status.failure.is_some() || began.elapsed() > FEED_PATIENCE {
+            let is_tried = status.newest_event.is_some() || (!status.is_read_here && status.is_current);
+            if is_tried || status.failure.is_some() || began.elapsed() > FEED_PATIENCE {
                 break status;
             }
             tokio::time::sleep(PAUSE).await;
@@ -115,7 +138,10 @@ impl Report {
                 let ago = humantime::format_duration(Duration::from_secs(ago.as_secs()));
                 Self::ok(what, format_args!("can be read; the newest one is {ago} old"));
             }
-            (None, None) if status.age.is_some() => Self::ok(what, "read by another instance"),
+            (None, None) if status.is_current => Self::ok(what, "read by another instance"),
+            (None, None) if !status.is_read_here => {
+                self.failed(what, "nobody reads them: no instance, and no relay");
+            }
             (None, None) => self.failed(what, "there was no answer in time"),
         }
     }

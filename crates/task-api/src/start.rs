@@ -83,7 +83,7 @@ pub enum Serves {
 pub async fn start(serves: Serves) -> Result<Started, ExitCode> {
     let arguments = Arguments::read()?;
     // `check` prints its results itself.
-    let level = if arguments.command.is_some() { "error" } else { "info" };
+    let level = if arguments.command.is_some() { "off" } else { "info" };
     log_to_stderr(arguments.settings.log_format(), level);
     log_panics();
     match &arguments.command {

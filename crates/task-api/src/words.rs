@@ -3,7 +3,7 @@
 use zitadel_introspect::{ConfigError, IssuerError};
 
 /// The library's settings that appear in messages, and the flags that set them.
-const FLAGS: [(&str, &str); 23] = [
+const FLAGS: [(&str, &str); 24] = [
     ("issuer", "--domain"),
     ("connect_to", "--connect-to"),
     ("dangerous_allow_http", "--dangerous-allow-http"),
@@ -22,6 +22,7 @@ const FLAGS: [(&str, &str); 23] = [
     ("event_feed", "--event-feed-token-file"),
     ("project", "--project"),
     ("shared", "--shared"),
+    ("password_file", "--shared-password-file"),
     ("dangerous_allow_plaintext", "--shared-dangerous-allow-plaintext"),
     ("negative_cache_ttl", "--negative-cache-ttl"),
     ("negative_cache_capacity", "--negative-cache-capacity"),

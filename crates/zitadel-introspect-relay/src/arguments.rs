@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -242,6 +242,17 @@ impl Settings {
             builder = builder.connect_timeout(time);
         }
         builder.build().map_err(|error| with_flag(&error))
+    }
+
+    /// The files that hold secrets.
+    pub(crate) fn secret_files(&self) -> [(&'static str, Option<&Path>); 5] {
+        [
+            ("events", self.event_feed_token_file.as_deref()),
+            ("events", self.event_feed_key.as_deref()),
+            ("shared", self.shared_secret.as_deref()),
+            ("shared", self.shared_password_file.as_deref()),
+            ("webhooks", self.event_signing_keys.as_deref()),
+        ]
     }
 
     /// The target of ZITADEL's webhooks; `None` without signing keys.

@@ -8,11 +8,17 @@ use crate::arguments::Settings;
 
 pub(crate) async fn run(settings: &Settings) -> ExitCode {
     let mut report = Report::default();
+    for (what, path) in settings.secret_files() {
+        Report::others_can_read(what, path);
+    }
     match settings.relay() {
         Err(problem) => report.failed("settings", problem),
         Ok(relay) => {
-            report.shared(relay.check_shared().await.map(Some), || relay.shared()).await;
-            report.events(|| relay.event_feed()).await;
+            if report.shared(relay.check_shared().await.map(Some), || relay.shared()).await {
+                report.events(|| relay.event_feed()).await;
+            } else {
+                report.skipped("events", "needs the shared server");
+            }
             if let Err(problem) = settings.event_target(&relay) {
                 report.failed("settings", problem);
             }

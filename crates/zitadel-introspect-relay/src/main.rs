@@ -25,7 +25,7 @@ async fn main() -> ExitCode {
         Err(code) => return code,
     };
     // `check` prints its results itself.
-    let level = if arguments.command.is_some() { "error" } else { "info" };
+    let level = if arguments.command.is_some() { "off" } else { "info" };
     log_to_stderr(arguments.settings.log_format.unwrap_or_default(), level);
     log_panics();
     if let Some(Command::Check) = &arguments.command {

@@ -116,7 +116,8 @@ impl ValkeyBuilder {
     fn with_password(&self, info: ConnectionInfo) -> Result<ConnectionInfo, ConfigError> {
         let Some(path) = &self.password_file else { return Ok(info) };
         let password = secret_line(path).map_err(|problem| {
-            Self::invalid(&problem, "give the path of a file that holds the password and nothing else")
+            let remedy = "give the path of a file that holds the password and nothing else";
+            ConfigError::invalid("password_file", problem, remedy)
         })?;
         let password = SecretString::from(password);
         let settings = info.redis_settings().clone().set_password(password.expose_secret());

@@ -216,11 +216,12 @@ impl Verifier {
         Some(engine.peers.as_ref()?.status(engine.clock.now().instant))
     }
 
-    /// What an operator should change about the shared store, one line each; `None` without one.
+    /// Appends an entry that says nothing and reads it back. Gives what an operator should change about the shared store,
+    /// one line each; `None` without one.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store does not answer.
+    /// [`StoreError`] if the store does not answer, cannot be written, or does not show the entry.
     pub async fn check_shared(&self) -> Result<Option<Vec<String>>, StoreError> {
         let engine = self.0.engine().map_err(|error| StoreError::new(error.to_string()))?;
         if engine.peers.is_none() {
@@ -229,7 +230,7 @@ impl Verifier {
         let (engine, handle) = (Arc::clone(engine), engine.handle.clone());
         let checking = handle.spawn(async move {
             match &engine.peers {
-                Some(peers) => peers.within(peers.store.advise()).await.map(Some),
+                Some(peers) => peers.check().await.map(Some),
                 None => Ok(None),
             }
         });

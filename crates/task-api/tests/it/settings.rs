@@ -606,7 +606,7 @@ async fn the_shared_server_is_told_by_check_and_readiness() {
         (&["--shared", &url, "--shared-secret", "/nowhere"], &["--shared-secret: ", "cannot be read"]),
         (
             &[&reached[..], &["--shared-password-file", "/nowhere"]].concat(),
-            &["--shared: ", "cannot be read"],
+            &["--shared-password-file: ", "cannot be read"],
         ),
     ] {
         let said = world.refused(more).await;

@@ -55,6 +55,8 @@ pub(crate) struct Follower {
     pub(super) types: Types,
     pub(super) past: Past,
     pub(super) lead: Lead,
+    /// When a search last showed that this instance could take over.
+    pub(super) tried_at: Option<Instant>,
     /// Whether the organization of our project was looked for.
     pub(super) has_looked: bool,
     /// What a predecessor may have missed is read again from there on.
@@ -90,6 +92,7 @@ impl Follower {
             types: Types::default(),
             past: Past::default(),
             lead: Lead::default(),
+            tried_at: None,
             has_looked: false,
             gap: None,
             deep_at: None,
@@ -107,9 +110,10 @@ impl Follower {
                 let Some(engine) = self.engine.upgrade() else { return };
                 match self.lead.turn(&engine, self.interval).await {
                     Turn::Waits => {
-                        stand_by(&engine);
+                        self.stand_by(&engine).await;
                         self.interval
                     }
+                    Turn::Fails(error) => self.settle(&engine, Err(FeedError::Store(error))),
                     Turn::Alone => {
                         let outcome = self.poll(&engine, None).await;
                         self.settle(&engine, outcome)
@@ -125,8 +129,12 @@ impl Follower {
         }
     }
 
-    /// One poll. What it brings is applied even if it fails at its end.
-    pub(super) async fn poll(&mut self, engine: &Arc<Engine>, term: Option<&Term>) -> Result<(), FeedError> {
+    /// One poll. What it brings is applied even if it fails at its end. False if it only found out where to begin.
+    pub(super) async fn poll(
+        &mut self,
+        engine: &Arc<Engine>,
+        term: Option<&Term>,
+    ) -> Result<bool, FeedError> {
         let began = engine.clock.now();
         self.watch_clocks(engine, began);
         let is_deep = self.deep_at.is_some_and(|at| began.instant >= at);
@@ -155,7 +163,7 @@ impl Follower {
         outcome?;
         self.know_project(engine).await?;
         if is_first {
-            return Ok(());
+            return Ok(false);
         }
         self.fill_gap(engine).await?;
         match term {
@@ -169,7 +177,7 @@ impl Follower {
         }
         self.learn_types(engine, began.instant).await;
         self.catch_up(engine, began.instant).await;
-        Ok(())
+        Ok(true)
     }
 
     /// Reads a stream up to its newest event, and applies each page.
@@ -243,10 +251,16 @@ impl Follower {
     }
 
     /// Logs and counts the outcome of a poll. Gives the time until the next one.
-    fn settle(&mut self, engine: &Engine, outcome: Result<(), FeedError>) -> Duration {
+    fn settle(&mut self, engine: &Engine, outcome: Result<bool, FeedError>) -> Duration {
         let now = engine.clock.now().instant;
         let Some(feed) = &engine.feed else { return self.interval };
-        let Err(error) = outcome else {
+        let error = match outcome {
+            Ok(true) => None,
+            // Nothing is known yet.
+            Ok(false) => return self.interval,
+            Err(error) => Some(error),
+        };
+        let Some(error) = error else {
             if self.failures > 0 {
                 tracing::info!("the event feed is current again");
             } else if self.told_at.is_none() {
@@ -293,13 +307,5 @@ impl Follower {
         }
         engine.evict(&[Evict::All]);
         self.other_since = None;
-    }
-}
-
-/// While another instance reads the events, our own failure is of no interest.
-fn stand_by(engine: &Engine) {
-    let Some(feed) = &engine.feed else { return };
-    if feed.status(engine.fed.age(engine.clock.now().instant)).is_current {
-        feed.settle(None, None);
     }
 }

@@ -1,9 +1,13 @@
 //! Reads the events for all instances.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
-    error::feed::FeedError,
+    error::{causes::causes, feed::FeedError},
+    events::table::ANCHOR,
     feed::{
         follow::{Follower, MOST_PAGES},
         reader::{Brought, MOST_PER_PAGE, Query},
@@ -12,12 +16,20 @@ use crate::{
     verdict::{engine::Engine, memory::Memory},
 };
 
+/// The streams that every leader has: the first ones.
+const BUILT_IN: usize = 2;
+/// Who stands by tries its own credential so often.
+const TRIED_EVERY: Duration = Duration::from_secs(60);
 /// A successor evicts again what happened so shortly before the newest event that its predecessor knew, in microseconds.
 const AGAIN: i64 = 75_000_000;
 
 impl Follower {
     /// One poll of the leader.
-    pub(super) async fn poll_for_all(&mut self, engine: &Arc<Engine>, term: &Term) -> Result<(), FeedError> {
+    pub(super) async fn poll_for_all(
+        &mut self,
+        engine: &Arc<Engine>,
+        term: &Term,
+    ) -> Result<bool, FeedError> {
         if term.begins {
             self.gap = term.predecessor;
             self.forget_streams();
@@ -36,6 +48,27 @@ impl Follower {
         outcome
     }
 
+    /// While another instance reads the events, this one tries whether it could take over.
+    pub(super) async fn stand_by(&mut self, engine: &Engine) {
+        let Some(feed) = &engine.feed else { return };
+        let now = engine.clock.now().instant;
+        if self.tried_at.is_some_and(|at| now.saturating_duration_since(at) < TRIED_EVERY) {
+            return;
+        }
+        self.tried_at = Some(now);
+        match self.search.newest("instance", ANCHOR).await {
+            Ok(newest) => {
+                let at = newest.iter().map(|(created, _)| created.to_time()).max();
+                feed.settle(at, None);
+            }
+            Err(error) => {
+                let problem = causes(&error);
+                tracing::warn!(problem, "this instance could not take over to read the events");
+                feed.settle(None, Some(error));
+            }
+        }
+    }
+
     /// Tells the other instances how much is known. What only changes claims may be known later: it must not be told as
     /// known before.
     pub(super) async fn tell(
@@ -45,7 +78,7 @@ impl Follower {
         began: Instant,
     ) -> Result<(), FeedError> {
         // Of what every leader reads.
-        let streams = self.streams.iter().filter(|stream| !stream.is_of_claims);
+        let streams = self.streams.iter().take(BUILT_IN);
         let cursor = streams.filter_map(|stream| stream.reader.newest()).max();
         let Some(cursor) = cursor.filter(|_| self.known_until(began) >= began) else { return Ok(()) };
         let follows_claims = self.streams.iter().any(|stream| stream.is_of_claims);
@@ -78,10 +111,11 @@ impl Follower {
                 query.since = Some(if query.since.is_some_and(|since| since < next) { next } else { last });
             }
         }
-        self.gap = None;
         if !is_there {
-            self.start_anew(engine);
+            // Looked for again: it may only be late.
+            return Err(FeedError::OtherHistory);
         }
+        self.gap = None;
         Ok(())
     }
 }

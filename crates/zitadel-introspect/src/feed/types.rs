@@ -1,6 +1,7 @@
 //! Which event types the issuer knows: a later ZITADEL may have new ones.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -29,8 +30,9 @@ impl Follower {
         let is_first = self.types.asked_at.replace(now).is_none();
         // An issuer that does not say it is read as before.
         let Ok(known) = self.search.event_types().await else { return };
-        let ours = [&OF_USERS[..], &OF_PROJECTS, &OF_CLAIMS].into_iter().flatten();
-        let missing: Vec<_> = ours.filter(|kind| !known.iter().any(|known| known == *kind)).collect();
+        let ours: BTreeSet<_> = [&OF_USERS[..], &OF_PROJECTS, &OF_CLAIMS].into_iter().flatten().collect();
+        let missing: Vec<_> =
+            ours.into_iter().filter(|kind| !known.iter().any(|known| known == *kind)).collect();
         if !missing.is_empty() && !std::mem::replace(&mut self.types.is_told, true) {
             tracing::info!(?missing, "the issuer does not know these event types: it never sends them");
         }

@@ -18,6 +18,7 @@ use crate::{
             heartbeat::{Poll, Stretch},
             item::{Heartbeat, Item},
             outbox::Pending,
+            random_id,
         },
     },
 };
@@ -36,6 +37,8 @@ pub(crate) enum Turn {
     Leads(Term),
     /// Another instance does, or nobody may now.
     Waits,
+    /// Whether another one does cannot be found out.
+    Fails(StoreError),
 }
 
 /// One poll of the leader.
@@ -70,9 +73,16 @@ impl Lead {
             return Turn::Waits;
         }
         let bid = Bid { who: peers.who, lasts: LEAST_TERM.max(interval * 4) };
-        let Ok(Some(time)) = peers.within(peers.store.lead(peers.seals.log_id(), bid)).await else {
-            self.is_leader = false;
-            return Turn::Waits;
+        let time = match peers.within(peers.store.lead(peers.seals.log_id(), bid)).await {
+            Ok(Some(time)) => time,
+            Ok(None) => {
+                self.is_leader = false;
+                return Turn::Waits;
+            }
+            Err(error) => {
+                self.is_leader = false;
+                return Turn::Fails(error);
+            }
         };
         let begins = !self.is_leader;
         let predecessor = if begins { self.begin(peers) } else { None };
@@ -113,6 +123,9 @@ impl Lead {
         follows_claims: bool,
     ) -> Result<(), FeedError> {
         let Some(peers) = &engine.peers else { return Ok(()) };
+        if peers.log().is_headless() {
+            return begin_anew(peers).await.map_err(FeedError::Store);
+        }
         let epoch = peers.log().place().epoch;
         let stretch = self.stretch.filter(|stretch| stretch.epoch == epoch);
         // A verdict belongs to a new stretch if its question was sent after this entry was read.
@@ -132,6 +145,14 @@ impl Lead {
         peers.to_read.notify_one();
         Ok(())
     }
+}
+
+/// The log keeps its newest entries only, and nobody has told anything that they could be compared with.
+async fn begin_anew(peers: &Peers) -> Result<(), StoreError> {
+    let (log, epoch) = (peers.seals.log_id(), peers.log().place().epoch);
+    tracing::warn!("the beginning of the shared log is lost, and so is its last heartbeat: a new log begins");
+    peers.within(peers.store.begin_anew(log, epoch, random_id())).await?;
+    Err(StoreError::new("the shared log has begun anew"))
 }
 
 async fn put(peers: &Peers, beat: &Heartbeat, tail: Id) -> Result<(), FeedError> {

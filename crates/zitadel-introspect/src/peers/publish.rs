@@ -10,7 +10,7 @@ use crate::{
     store::StoreError,
     verdict::{
         engine::Engine,
-        shared::{Peers, random_id},
+        shared::{Peers, item::Item, outbox::Pending, random_id},
     },
 };
 
@@ -53,6 +53,7 @@ async fn publish_one(engine: &Weak<Engine>) -> Option<bool> {
         peers.seals.seal(Sealed::Entry(id), &text).expect("an entry is smaller than what a store takes");
     let log = peers.seals.log_id();
     let outcome = peers.within(peers.store.append(log, random_id(), id, &sealed)).await;
+    peers.set_unpublished(outcome.as_ref().err().cloned());
     if let Err(error) = &outcome {
         tracing::debug!(problem = %error, "an eviction is not published yet");
         peers.log().outbox.failed(&id);
@@ -60,6 +61,32 @@ async fn publish_one(engine: &Weak<Engine>) -> Option<bool> {
         peers.to_read.notify_one();
     }
     Some(outcome.is_ok())
+}
+
+impl Peers {
+    /// Whether the store can be written and read, and what should be changed about it.
+    pub(crate) async fn check(&self) -> Result<Vec<String>, StoreError> {
+        let advice = self.within(self.store.advise()).await?;
+        let reading = async {
+            loop {
+                let has_read = self.has_read.notified();
+                if !self.log().is_behind(Instant::now()) {
+                    return;
+                }
+                has_read.await;
+            }
+        };
+        let _ = tokio::time::timeout(PUBLISHED_WITHIN, reading).await;
+        if self.log().unopened().is_some() || self.is_foreign(Instant::now()) {
+            // With another secret, what is written here would open for nobody, and trouble all.
+            return Ok(advice);
+        }
+        let number = self.publish([Pending { item: Item::Nothing, evicts: Vec::new() }]);
+        match settled(self, number).await {
+            Ok(()) => Ok(advice),
+            Err(error) => Err(self.unpublished().unwrap_or(error)),
+        }
+    }
 }
 
 /// Waits until the items up to this number are in the log and were read again. On the library's own thread.

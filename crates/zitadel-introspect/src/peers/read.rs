@@ -40,6 +40,7 @@ struct Told {
     is_blind: bool,
     at: Option<Instant>,
     foreign_at: Option<Instant>,
+    stuck_at: Option<Instant>,
 }
 
 impl Reader {
@@ -79,10 +80,12 @@ impl Reader {
         let evicts = |item: &_| Evictions::of(std::slice::from_ref(item), ours).all();
         let brought = peers.log().read(&page, &peers.seals, evicts);
         let is_end = brought.is_end;
-        let is_broken = brought.is_broken;
+        let (is_broken, starts_anew) = (brought.is_broken, brought.starts_anew);
         self.apply(engine, peers, brought).await;
         if is_broken {
-            tracing::error!("the history of the shared log was changed: a new one begins");
+            if starts_anew {
+                tracing::error!("the history of the shared log was changed: a new one begins");
+            }
             peers.within(peers.store.begin_anew(log, page.end.epoch, random_id())).await?;
             return Ok(false);
         }
@@ -204,11 +207,22 @@ impl Told {
             tracing::info!("the shared log is current");
             self.at = Some(now);
         }
+        let waits = peers.log().outbox.waits_for(now);
+        if waits > TOLD_EVERY / 60
+            && self.stuck_at.is_none_or(|at| now.saturating_duration_since(at) >= TOLD_EVERY)
+        {
+            let problem = peers.unpublished().map_or_else(String::new, |error| error.to_string());
+            tracing::error!(
+                problem,
+                "evictions cannot be told to the other instances: there they count later"
+            );
+            self.stuck_at = Some(now);
+        }
         if peers.is_foreign(now)
             && self.foreign_at.is_none_or(|at| now.saturating_duration_since(at) >= TOLD_EVERY)
         {
             tracing::error!(
-                "another instance reads the events with a secret that is not ours: it must be stopped"
+                "another instance reads the events with a secret that is not ours: its secret or ours is wrong"
             );
             self.foreign_at = Some(now);
         }

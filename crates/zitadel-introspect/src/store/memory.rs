@@ -26,6 +26,7 @@ struct State {
     logs: HashMap<LogId, Log>,
     verdicts: HashMap<(LogId, [u8; 32]), Vec<u8>>,
     is_away: bool,
+    is_read_only: bool,
     ahead: Duration,
 }
 
@@ -75,6 +76,18 @@ impl MemoryStore {
         (state.logs, state.verdicts) = (snapshot.0, snapshot.1);
     }
 
+    /// Keeps only so many of the newest entries of each log.
+    pub fn trim(&self, keep: usize) {
+        for log in self.state().logs.values_mut() {
+            log.entries.drain(..log.entries.len().saturating_sub(keep));
+        }
+    }
+
+    /// From now on nothing can be written, as with a full memory or a replica; or it can again.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        self.state().is_read_only = is_read_only;
+    }
+
     /// Moves the clock of the store forward.
     pub fn set_ahead(&self, ahead: Duration) {
         self.state().ahead = ahead;
@@ -109,6 +122,13 @@ impl MemoryStore {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write<'a, T: Send + 'a>(&self, work: impl FnOnce(&mut State) -> T) -> StoreFuture<'a, T> {
+        if self.state().is_read_only {
+            return Box::pin(async { Err(StoreError::new("the store cannot be written")) });
+        }
+        self.answer(work)
     }
 
     fn answer<'a, T: Send + 'a>(&self, work: impl FnOnce(&mut State) -> T) -> StoreFuture<'a, T> {
@@ -147,7 +167,7 @@ impl Log {
 
 impl SharedStore for MemoryStore {
     fn append<'a>(&'a self, log: LogId, fresh: Id, id: Id, sealed: &'a [u8]) -> StoreFuture<'a, Place> {
-        self.answer(|state| {
+        self.write(|state| {
             let log = state.log(log, fresh);
             log.end.number += 1;
             let entry = LogEntry { number: log.end.number, before: log.tail, id, sealed: sealed.to_vec() };
@@ -172,7 +192,7 @@ impl SharedStore for MemoryStore {
     }
 
     fn begin_anew(&self, log: LogId, old: Id, fresh: Id) -> StoreFuture<'_, ()> {
-        self.answer(|state| {
+        self.write(|state| {
             let log = state.log(log, fresh);
             if log.end.epoch == old {
                 *log = Log { leader: log.leader, ..Log::new(fresh) };
@@ -181,7 +201,7 @@ impl SharedStore for MemoryStore {
     }
 
     fn lead(&self, log: LogId, bid: Bid) -> StoreFuture<'_, Option<Duration>> {
-        self.answer(|state| {
+        self.write(|state| {
             let time = state.time();
             // A leader needs no log yet.
             let log = state.log(log, bid.who);
@@ -194,7 +214,7 @@ impl SharedStore for MemoryStore {
     }
 
     fn resign(&self, log: LogId, who: Id) -> StoreFuture<'_, ()> {
-        self.answer(|state| {
+        self.write(|state| {
             let log = state.log(log, who);
             log.leader = log.leader.filter(|(leader, _)| *leader != who);
         })
@@ -208,7 +228,7 @@ impl SharedStore for MemoryStore {
         tail: Id,
         sealed: &'a [u8],
     ) -> StoreFuture<'a, bool> {
-        self.answer(|state| {
+        self.write(|state| {
             let log = state.log(log, who);
             let is_there = if place.number == 0 {
                 place.epoch == tail
@@ -234,7 +254,7 @@ impl SharedStore for MemoryStore {
         sealed: &'a [u8],
         _lifetime: Duration,
     ) -> StoreFuture<'a, ()> {
-        self.answer(|state| {
+        self.write(|state| {
             state.verdicts.insert((log, *name), sealed.to_vec());
         })
     }

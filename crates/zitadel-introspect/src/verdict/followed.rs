@@ -73,6 +73,9 @@ pub struct FeedStatus {
     pub newest_event: Option<SystemTime>,
     /// Why the last poll failed; `None` if it did not.
     pub failure: Option<FeedError>,
+    /// This verifier has the credential that reads the events. With a shared store another instance may read them all the
+    /// same.
+    pub is_read_here: bool,
 }
 
 /// Set when a verifier has an event feed.
@@ -152,7 +155,8 @@ impl Followed {
     pub(crate) fn status(&self, age: Option<Duration>) -> FeedStatus {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let newest_event = *self.newest_event.lock().unwrap_or_else(PoisonError::into_inner);
-        FeedStatus { age, is_current: age.is_some_and(|age| age < CURRENT), newest_event, failure }
+        let is_current = age.is_some_and(|age| age < CURRENT);
+        FeedStatus { age, is_current, newest_event, failure, is_read_here: self.is_read_here }
     }
 
     /// Whether events tell of everything that can change these claims. Also learns our project from them.

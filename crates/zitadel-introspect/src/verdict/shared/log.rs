@@ -35,6 +35,8 @@ pub(crate) struct Log {
     /// For the newest entries, the hash of the epoch and all ids up to them; the last one is that of `place`. Empty if
     /// it is not known.
     pub(super) hashes: VecDeque<Hash>,
+    /// Where that is not known: the newest ids that were read since.
+    pub(super) unhashed: VecDeque<Id>,
     /// The epoch whose history was changed: all verdicts are gone since, and a new epoch must begin.
     pub(super) broken: Option<Id>,
     /// What lies before that entry is not known.
@@ -206,11 +208,15 @@ impl Log {
             place.number = number;
         }
         self.tail = Some(id);
-        if let Some(before) = self.hashes.back() {
-            self.hashes.push_back(hash(&[before, &id]));
+        match self.hashes.back() {
+            Some(before) => self.hashes.push_back(hash(&[before, &id])),
+            None => self.unhashed.push_back(id),
         }
         if self.hashes.len() > MOST_HASHES {
             self.hashes.pop_front();
+        }
+        if self.unhashed.len() > MOST_HASHES {
+            self.unhashed.pop_front();
         }
     }
 
@@ -234,6 +240,7 @@ impl Log {
     fn skip_to(&mut self, place: Place, tail: Option<Id>) {
         (self.place, self.tail, self.low) = (Some(place), tail, place.number);
         self.hashes.clear();
+        self.unhashed.clear();
         self.ends = Ends::default();
         (self.caught_up_at, self.heard, self.unopened, self.counter) = (None, None, None, 0);
     }
@@ -346,10 +353,12 @@ mod tests {
         }
     }
 
+    fn poll() -> Poll {
+        Poll { wall: Duration::ZERO, store: Duration::ZERO, cursor: 5_000_000, follows_claims: true }
+    }
+
     fn beat(log: &Log) -> Heartbeat {
-        let poll =
-            Poll { wall: Duration::ZERO, store: Duration::ZERO, cursor: 5_000_000, follows_claims: true };
-        log.compose(Some(Stretch { epoch: EPOCH, from: 0, since: 3 }), poll).unwrap()
+        log.compose(Some(Stretch { epoch: EPOCH, from: 0, since: 3 }), poll()).unwrap()
     }
 
     fn times() -> Times {
@@ -403,15 +412,20 @@ mod tests {
         shown.read(&mut leader);
         shown.entries.drain(..3);
         assert!(shown.read(&mut late).is_end);
-        let mut wrong = beat(&leader);
-        wrong.number -= 1;
-        assert_eq!(late.hear(&wrong, times(), true), Ok(None), "it is older than what was read");
-        let known = late.hear(&beat(&leader), times(), true).unwrap().unwrap();
-        assert_eq!((known.since, late.stretch().unwrap().from), (5, 5), "not before it");
-        shown.show(shown.entry(6, &Evict::Groups));
+        assert!(late.is_headless() && late.compose(None, poll()).is_none(), "it cannot tell anything");
+        let too_old = Heartbeat { number: 2, ..beat(&leader) };
+        assert_eq!(late.hear(&too_old, times(), true), Ok(None), "what came after it is not known");
+        // Two more entries come after the heartbeat and before it is heard.
+        let heartbeat = beat(&leader);
+        for id in [6, 7] {
+            shown.show(shown.entry(id, &Evict::Groups));
+        }
         for log in [&mut leader, &mut late] {
             shown.read(log);
         }
+        let known = late.hear(&heartbeat, times(), true).unwrap().unwrap();
+        assert_eq!((known.since, late.stretch().unwrap().from), (5, 5), "not before it");
+        assert!(!late.is_headless() && late.compose(None, poll()).is_some());
         leader.counter += 1;
         assert!(late.hear(&beat(&leader), times(), true).unwrap().is_some());
         assert_eq!(late.stretch().unwrap().from, 5);
@@ -502,13 +516,13 @@ mod tests {
         let (mut entries, mut items) = (0, 0);
         while let Some(text) = log.outbox.next_entry([entries; 16], now) {
             items += decode(&text).len();
-            assert!(text.len() <= 16 * 1024 + 1 && seals.seal(Sealed::Heartbeat, &text).is_some());
+            assert!(text.len() <= 16 * 1024 + 200 && seals.seal(Sealed::Heartbeat, &text).is_some());
             entries += 1;
         }
         assert_eq!(items, 2000);
         assert!(!decode(b"").is_empty() && !log.outbox.has_published_all());
         // One that is too large, and too many of them.
-        for too_much in [vec![user("x".repeat(17_000))], (0..10_001).map(|n| user(n.to_string())).collect()] {
+        for too_much in [vec![user("x".repeat(70_000))], (0..10_001).map(|n| user(n.to_string())).collect()] {
             let mut log = Log::default();
             log.outbox.publish(too_much);
             let text = log.outbox.next_entry([1; 16], now).unwrap();
@@ -517,6 +531,13 @@ mod tests {
         let mut log = Log::default();
         log.outbox.publish((0..10_000).map(|n| user(n.to_string())));
         assert_eq!(log.outbox.waiting(), 10_000);
+        // One that is large comes by itself, as it is.
+        let (mut log, large) = (Log::default(), user("x".repeat(60_000)));
+        log.outbox.publish([user("1".to_owned()), large.clone(), user("2".to_owned())]);
+        let texts: Vec<_> = std::iter::from_fn(|| log.outbox.next_entry([1; 16], now)).collect();
+        assert_eq!(texts.iter().map(|text| decode(text).len()).collect::<Vec<_>>(), [1, 1, 1]);
+        assert_eq!(decode(&texts[1]), [large.item]);
+        assert!(texts.iter().all(|text| seals.seal(Sealed::Heartbeat, text).is_some()));
     }
 
     #[test]
@@ -534,5 +555,24 @@ mod tests {
         log.caught_up(now + Duration::from_secs(3));
         assert_eq!(log.outbox.next_entry([4; 16], now), Some(first));
         assert!(log.outbox.has_read(&[4; 16]) && log.outbox.has_published(number));
+    }
+
+    #[test]
+    fn what_was_published_later_says_nothing_of_what_came_before() {
+        let (mut log, now) = (Log::default(), Instant::now());
+        let nothing = || Pending { item: Item::Nothing, evicts: Vec::new() };
+        let first = log.outbox.publish([nothing()]);
+        assert!(log.outbox.next_entry([1; 16], now).is_some());
+        let second = log.outbox.publish([nothing()]);
+        assert!(log.outbox.next_entry([2; 16], now).is_some());
+        assert!(log.outbox.has_read(&[2; 16]));
+        assert!(!log.outbox.has_published(first) && !log.outbox.has_published(second));
+        assert_eq!(log.outbox.waits_for(now + Duration::from_secs(3)), Duration::from_secs(3));
+        assert!(log.outbox.has_read(&[1; 16]));
+        assert!(log.outbox.has_published(second) && log.outbox.waits_for(now).is_zero());
+        // One that evicts all is none of those that it replaced, but the first.
+        let before = log.outbox.publish([nothing()]);
+        log.outbox.publish((0..10_000).map(|_| nothing()));
+        assert_eq!((log.outbox.waiting(), log.outbox.has_published(before)), (1, false));
     }
 }

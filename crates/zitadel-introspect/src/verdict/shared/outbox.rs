@@ -8,14 +8,15 @@ use std::{
 };
 
 use crate::{
-    store::Id,
+    seal::OVERHEAD,
+    store::{Id, MOST_BYTES},
     verdict::{
         evict::Evict,
         shared::item::{Item, encode},
     },
 };
 
-/// The most bytes of an entry before it is sealed.
+/// The most bytes of several items that come together.
 const MOST_ENTRY_BYTES: usize = 16 * 1024;
 /// Our own entries are published again for so long, if the log has lost them.
 const OWN_FOR: Duration = Duration::from_secs(75);
@@ -29,7 +30,7 @@ const MOST_WAITING: usize = 10_000;
 pub(crate) struct Outbox {
     /// Our own entries that may be read yet, or were read a while ago.
     own: VecDeque<Own>,
-    waiting: VecDeque<Pending>,
+    waiting: VecDeque<Numbered>,
     /// How many items were ever to be published.
     published: u64,
 }
@@ -43,20 +44,28 @@ pub(crate) struct Pending {
 
 struct Own {
     id: Id,
-    items: Vec<Pending>,
+    items: Vec<Numbered>,
     at: Instant,
     is_read: bool,
+}
+
+/// An item with its number, and since when it waits.
+struct Numbered {
+    number: u64,
+    since: Option<Instant>,
+    pending: Pending,
 }
 
 impl Outbox {
     /// To be published. Gives the number of the last one.
     pub(crate) fn publish(&mut self, items: impl IntoIterator<Item = Pending>) -> u64 {
-        let before = self.waiting.len();
-        self.waiting.extend(items);
-        self.published += (self.waiting.len() - before) as u64;
+        for pending in items {
+            self.published += 1;
+            self.waiting.push_back(Numbered { number: self.published, since: None, pending });
+        }
         if self.waiting.len() > MOST_WAITING {
-            let all = Pending::all(self.waiting.drain(..));
-            self.waiting.push_back(all);
+            let all = Numbered::all(self.waiting.drain(..));
+            self.waiting.extend(all);
         }
         self.published
     }
@@ -65,20 +74,22 @@ impl Outbox {
     /// called.
     pub(crate) fn next_entry(&mut self, id: Id, now: Instant) -> Option<Vec<u8>> {
         let (mut text, mut items) = (Vec::new(), Vec::new());
-        while let Some(pending) = self.waiting.front() {
+        while let Some(Numbered { pending, .. }) = self.waiting.front() {
             let more = encode(&pending.item);
-            if more.len() > MOST_ENTRY_BYTES {
-                // Longer than any event that names less than half a thousand users.
-                let all = Pending::all(self.waiting.pop_front());
-                self.waiting.push_front(all);
+            if more.len() > MOST_BYTES - OVERHEAD - 2 {
+                if let Some(all) = Numbered::all(self.waiting.pop_front()) {
+                    self.waiting.push_front(all);
+                }
                 continue;
             }
-            if text.len() + more.len() > MOST_ENTRY_BYTES {
+            if !items.is_empty() && text.len() + more.len() > MOST_ENTRY_BYTES {
                 break;
             }
             text.push(if items.is_empty() { b'[' } else { b',' });
             text.extend(more);
-            items.extend(self.waiting.pop_front());
+            items.extend(
+                self.waiting.pop_front().map(|item| Numbered { since: item.since.or(Some(now)), ..item }),
+            );
         }
         if items.is_empty() {
             return None;
@@ -107,7 +118,13 @@ impl Outbox {
 
     /// Whether the items up to this number are in the log and were read.
     pub(crate) fn has_published(&self, number: u64) -> bool {
-        self.published.saturating_sub(self.waiting() as u64) >= number
+        self.numbered().all(|item| item.number > number)
+    }
+
+    /// How long the oldest item has waited since it was sent for the first time.
+    pub(crate) fn waits_for(&self, now: Instant) -> Duration {
+        let since = self.numbered().filter_map(|item| item.since).min();
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// How much is not known to be in the log yet.
@@ -141,16 +158,26 @@ impl Outbox {
     }
 
     pub(super) fn pending(&self) -> impl Iterator<Item = &Pending> {
+        self.numbered().map(|item| &item.pending)
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = &Numbered> {
         let unread = self.own.iter().filter(|own| !own.is_read);
         unread.flat_map(|own| &own.items).chain(&self.waiting)
     }
 }
 
-impl Pending {
-    /// One that evicts all takes the place of others, and ends no fewer JWTs.
-    fn all(others: impl IntoIterator<Item = Self>) -> Self {
-        let at = others.into_iter().filter_map(|pending| pending.item.at()).max();
+impl Numbered {
+    /// One that evicts all takes the place of others: it ends no fewer JWTs, and none of them counts as published before.
+    fn all(others: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut others = others.into_iter();
+        let mut all = others.next()?;
+        let mut at = all.pending.item.at();
+        for other in others {
+            at = at.max(other.pending.item.at());
+            all.since = all.since.or(other.since);
+        }
         let item = Item::Evict { what: Evict::All, is_soft: false, at };
-        Self { item, evicts: vec![Evict::All] }
+        Some(Self { pending: Pending { item, evicts: vec![Evict::All] }, ..all })
     }
 }
