@@ -21,9 +21,10 @@ apps = [{ name = "web", jwt = true }]
 
 [[users]]
 name = "robot"
+instance_role = "IAM_OWNER_VIEWER"
 metadata = { team = "blue" }
 grants = [{ project = "tasks", roles = ["viewer"] }]
-tokens = [{ name = "ROBOT", kind = "pat" }, { name = "SHORT", kind = "access", project = "tasks", lifetime_seconds = 60 }]
+tokens = [{ name = "ROBOT", kind = "pat", file = "robot-token" }, { name = "SHORT", kind = "access", project = "tasks", lifetime_seconds = 60 }]
 
 [[users]]
 name = "ada"
@@ -92,8 +93,17 @@ async fn a_file_makes_an_instance_and_its_changes_keep_what_there_is() {
         assert_eq!(roles(token).await, expected);
     }
 
-    fs::write(&file, FILE.replace("roles = [\"viewer\"] }]", "roles = [\"admin\"] }]")).unwrap();
+    assert_eq!(fs::read_to_string(folder.path().join("robot-token")).unwrap().trim(), robot);
+    let reads_events = async || {
+        let request = client().post(format!("{issuer}/admin/v1/events/_search")).body("{}");
+        let request = request.header("authorization", format!("Bearer {robot}"));
+        request.header("content-type", "application/json").send().await.unwrap().status() == 200
+    };
+    assert!(reads_events().await);
+    let changed = FILE.replace("roles = [\"viewer\"] }]", "roles = [\"admin\"] }]");
+    fs::write(&file, changed.replace("instance_role = \"IAM_OWNER_VIEWER\"\n", "")).unwrap();
     running.value("reloaded").await;
+    assert!(!reads_events().await);
     assert_eq!(roles(&robot).await, ["admin"], "the same token, another role");
 }
 

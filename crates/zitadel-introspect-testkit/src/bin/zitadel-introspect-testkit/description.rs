@@ -1,6 +1,6 @@
 //! The description file: the objects of the instance, by name.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
 
@@ -50,6 +50,8 @@ pub(crate) struct User {
     pub(crate) name: String,
     /// The default organization unless set.
     pub(crate) organization: Option<String>,
+    /// Such as `IAM_OWNER_VIEWER`, which may read the events of the instance.
+    pub(crate) instance_role: Option<String>,
     /// A person; without it a service user.
     pub(crate) person: Option<Person>,
     #[serde(default)]
@@ -89,6 +91,8 @@ pub(crate) struct Token {
     pub(crate) lifetime_seconds: Option<u64>,
     #[serde(default)]
     pub(crate) jwt: bool,
+    /// The token is written to this file as well.
+    pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

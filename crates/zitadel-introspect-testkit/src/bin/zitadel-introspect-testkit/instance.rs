@@ -24,6 +24,8 @@ pub(crate) struct Instance {
     apis: BTreeMap<(String, String), Api>,
     apps: BTreeMap<(String, String), WebApp>,
     users: BTreeMap<String, User>,
+    /// The roles of users in the instance.
+    members: BTreeMap<String, String>,
     grants: BTreeMap<(String, String), RoleGrant>,
     tokens: BTreeMap<(String, String), Token>,
 }
@@ -40,6 +42,7 @@ impl Instance {
             apis: BTreeMap::new(),
             apps: BTreeMap::new(),
             users: BTreeMap::new(),
+            members: BTreeMap::new(),
             grants: BTreeMap::new(),
             tokens: BTreeMap::new(),
         }
@@ -60,7 +63,7 @@ impl Instance {
             self.remove_user(&name);
         }
         for user in &description.users {
-            self.apply_user(user);
+            self.apply_user(user)?;
         }
         Ok(())
     }
@@ -104,7 +107,7 @@ impl Instance {
         }
         let api = if let Some(file) = &described.key_file {
             let api = project.api(&described.name);
-            self.write_key(&api, &self.folder.join(file))?;
+            self.write_key(&api, Path::new(file))?;
             api
         } else {
             let api = project.secret_api(&described.name);
@@ -116,18 +119,24 @@ impl Instance {
     }
 
     fn write_key(&self, api: &Api, path: &Path) -> Result<(), String> {
-        if self.overwrite_keys {
-            let _ = fs::remove_file(path);
-        }
-        let remedy = "remove it, or start with --overwrite-keys";
-        let name = path.display();
-        api.write_key_file(path).map_err(|error| format!("{name}: cannot be created ({error}); {remedy}"))?;
-        println!("key {name} client id {}", api.client_id());
+        let path = self.make_way(path);
+        api.write_key_file(&path).map_err(|error| cannot_be_created(&path, &error))?;
+        println!("key {} client id {}", path.display(), api.client_id());
         Ok(())
     }
 
-    fn apply_user(&mut self, described: &description::User) {
+    /// The path of a file, which may be there only if it must not be overwritten.
+    fn make_way(&self, file: &Path) -> PathBuf {
+        let path = self.folder.join(file);
+        if self.overwrite_keys {
+            let _ = fs::remove_file(&path);
+        }
+        path
+    }
+
+    fn apply_user(&mut self, described: &description::User) -> Result<(), String> {
         let user = self.user(described);
+        self.apply_instance_role(described, &user);
         for (key, value) in &described.metadata {
             user.set_metadata(key, value.clone());
         }
@@ -144,7 +153,7 @@ impl Instance {
             .collect();
         gone.iter().filter_map(|key| self.grants.remove(key)).for_each(RoleGrant::remove);
         for token in &described.tokens {
-            self.apply_token(&described.name, &user, token);
+            self.apply_token(&described.name, &user, token)?;
         }
         let wanted = |token: &str| described.tokens.iter().any(|described| described.name == token);
         let gone: Vec<_> =
@@ -152,6 +161,7 @@ impl Instance {
         for token in gone.iter().filter_map(|key| self.tokens.remove(key)) {
             token.revoke();
         }
+        Ok(())
     }
 
     fn user(&mut self, described: &description::User) -> User {
@@ -191,10 +201,24 @@ impl Instance {
         self.grants.insert(key, grant);
     }
 
-    fn apply_token(&mut self, of: &str, user: &User, described: &description::Token) {
+    fn apply_instance_role(&mut self, described: &description::User, user: &User) {
+        let before = self.members.get(&described.name);
+        if before == described.instance_role.as_ref() {
+            return;
+        }
+        if let Some(role) = &described.instance_role {
+            user.set_instance_role(role);
+            self.members.insert(described.name.clone(), role.clone());
+        } else {
+            user.remove_instance_role();
+            self.members.remove(&described.name);
+        }
+    }
+
+    fn apply_token(&mut self, of: &str, user: &User, described: &description::Token) -> Result<(), String> {
         let key = (of.to_owned(), described.name.clone());
         if self.tokens.contains_key(&key) {
-            return;
+            return Ok(());
         }
         let token = match described.kind {
             TokenKind::Pat => user.pat(),
@@ -206,7 +230,12 @@ impl Instance {
             }
         };
         println!("token {} {token}", described.name);
+        if let Some(file) = &described.file {
+            let path = self.make_way(file);
+            token.write_file(&path).map_err(|error| cannot_be_created(&path, &error))?;
+        }
         self.tokens.insert(key, token);
+        Ok(())
     }
 
     fn access_token(&self, user: &User, described: &description::Token) -> Token {
@@ -227,7 +256,12 @@ impl Instance {
         if let Some(user) = self.users.remove(name) {
             user.remove();
         }
+        self.members.remove(name);
         self.grants.retain(|(of, _), _| of != name);
         self.tokens.retain(|(of, _), _| of != name);
     }
+}
+
+fn cannot_be_created(path: &Path, error: &std::io::Error) -> String {
+    format!("{}: cannot be created ({error}); remove it, or start with --overwrite-keys", path.display())
 }
