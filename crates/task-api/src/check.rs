@@ -27,7 +27,7 @@ pub(crate) async fn run(settings: &Settings, token_file: Option<&Path>) -> ExitC
     if let Some((verifier, client_id)) = &ours {
         ask_issuer(verifier, client_id, &mut report).await;
         if report.shared(verifier.check_shared().await, || verifier.shared()).await {
-            report.events(|| verifier.event_feed()).await;
+            report.events(verifier.shared().is_some(), || verifier.event_feed()).await;
         } else {
             report.skipped("events", "needs the shared server");
         }

@@ -120,11 +120,23 @@ impl Report {
     }
 
     /// Whether the event feed can be read, and how far away its newest event is.
-    pub async fn events(&mut self, status: impl Fn() -> Option<FeedStatus>) {
+    /// `is_shared`: another instance may read it.
+    pub async fn events(&mut self, is_shared: bool, status: impl Fn() -> Option<FeedStatus>) {
         let what = "events";
         let began = Instant::now();
         let status = loop {
-            let Some(status) = status() else { return };
+            let Some(status) = status() else {
+                if !is_shared {
+                    return;
+                }
+                if began.elapsed() > SHARED_PATIENCE {
+                    let problem = "nobody reads them: run a relay, or give --event-feed-token-file; until then a revoked \
+                        token works as long as without the shared server";
+                    return Self::warned(what, problem);
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
             let is_tried = status.newest_event.is_some() || (!status.is_read_here && status.is_current);
             if is_tried || status.failure.is_some() || began.elapsed() > FEED_PATIENCE {
                 break status;

@@ -15,7 +15,7 @@ pub(crate) async fn run(settings: &Settings) -> ExitCode {
         Err(problem) => report.failed("settings", problem),
         Ok(relay) => {
             if report.shared(relay.check_shared().await.map(Some), || relay.shared()).await {
-                report.events(|| relay.event_feed()).await;
+                report.events(true, || relay.event_feed()).await;
             } else {
                 report.skipped("events", "needs the shared server");
             }

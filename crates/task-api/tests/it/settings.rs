@@ -621,6 +621,7 @@ async fn the_shared_server_is_told_by_check_and_readiness() {
     };
     let (status, said) = check().await;
     assert!(status == Some(0) && said.contains("ok      shared    reached"), "{said}");
+    assert!(said.contains("warning events    nobody reads them: run a relay"), "{said}");
     let tasks = world.serve(&reached).await;
     let ready = async |more: &str| {
         let body = format!("{{\"ready\":true,\"missing\":[]{more}}}");
