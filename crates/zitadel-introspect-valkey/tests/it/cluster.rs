@@ -90,6 +90,9 @@ impl Cluster {
 
     /// A token that both have let in is revoked: both refuse it as soon as they are current.
     async fn revocation_counts(&self) {
+        let began = Instant::now();
+        self.is_current().await;
+        conformance::report(&format!("current {:?} after the end of the trouble", began.elapsed()));
         let token = self.user.pat();
         self.is_current().await;
         self.all_are_let_in(&token).await;

@@ -113,7 +113,11 @@ impl Follower {
                         self.stand_by(&engine).await;
                         self.interval
                     }
-                    Turn::Fails(error) => self.settle(&engine, Err(FeedError::Store(error))),
+                    Turn::Fails(error) => {
+                        // The store is asked again soon: it costs ZITADEL nothing.
+                        self.settle(&engine, Err(FeedError::Store(error)));
+                        self.interval
+                    }
                     Turn::Alone => {
                         let outcome = self.poll(&engine, None).await;
                         self.settle(&engine, outcome)

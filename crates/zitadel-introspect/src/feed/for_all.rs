@@ -41,8 +41,10 @@ impl Follower {
             }
         }
         let outcome = self.poll(engine, Some(term)).await;
-        // Another history is one for every instance: the next leader must not take it for its own.
-        if outcome.as_ref().is_err_and(|error| !matches!(error, FeedError::OtherHistory)) {
+        // Another history is one for every instance: the next leader must not take it for its own. And who cannot reach the
+        // store does not lead any more.
+        let is_ours = |error: &FeedError| !matches!(error, FeedError::OtherHistory | FeedError::Store(_));
+        if outcome.as_ref().is_err_and(is_ours) {
             self.lead.failed(engine).await;
         }
         outcome
