@@ -62,6 +62,8 @@ enum Planted {
     SentLate,
     /// A verdict is held whatever was evicted meanwhile.
     NoFence,
+    /// A shared verdict is compared with evictions when it is found, and not when it is held.
+    KeptUnchecked,
     /// A heartbeat is told before its evictions are in the log.
     BeatAhead,
     /// A shared verdict is taken whatever was evicted since its question.
@@ -126,6 +128,8 @@ struct Instance {
     cache: Cache,
     fed: FedClock,
     flights: [Option<Flight>; TOKENS],
+    /// Shared verdicts that were found and are not held yet.
+    found: [Option<Active>; TOKENS],
     reading: Option<(Page, u64)>,
     wall_ahead: i64,
     clocks_differ: bool,
@@ -337,8 +341,16 @@ impl World {
         let _ = self.store.put(self.log(), &name.0, &sealed, TTL).now_or_never();
     }
 
+    /// Taking a verdict has two steps: it is found, and it is held.
     fn take(&mut self, index: usize, token: usize) {
         let (now, name, key) = (self.at(self.now), self.name(token), self.keys[token]);
+        if let Some(mut active) = self.instances[index].found[token].take() {
+            let own = &self.instances[index];
+            if self.planted == Planted::KeptUnchecked {
+                active.position = own.cache.ledger.position();
+            }
+            return own.cache.keep(key, &Arc::new(active));
+        }
         let own = &self.instances[index];
         if own.log.is_blind(now) || own.clocks_differ {
             return;
@@ -356,9 +368,7 @@ impl World {
             Planted::NoPending => own.log.without_pending().vouch(active, shared.place, &key, breaks, now),
             _ => own.log.vouch(active, shared.place, &key, breaks, now),
         };
-        if let Some(active) = active {
-            own.cache.keep(key, &Arc::new(active));
-        }
+        self.instances[index].found[token] = active;
     }
 
     /// A read has two steps: the store answers, and the answer arrives.
@@ -566,6 +576,7 @@ impl Instance {
             cache: Cache::new(cache),
             fed: FedClock::new(base),
             flights: [None, None],
+            found: [None, None],
             reading: None,
             wall_ahead: 0,
             clocks_differ: false,
@@ -630,6 +641,7 @@ fn each_planted_fault_is_found() {
         Planted::CaughtUpLate,
         Planted::SentLate,
         Planted::NoFence,
+        Planted::KeptUnchecked,
         Planted::BeatAhead,
         Planted::NoVouching,
         Planted::NoPending,
