@@ -12,7 +12,7 @@ use tokio::{
     sync::watch,
 };
 
-/// What becomes of the server's words.
+/// How the bytes of the server are passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Words {
     /// They pass.

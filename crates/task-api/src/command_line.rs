@@ -1,4 +1,4 @@
-//! What can be wrong with a command line and with variables, for every program of this workspace.
+//! The faults of a command line and of variables, for every program of this workspace.
 
 use std::{collections::BTreeSet, env, ffi::OsStr};
 

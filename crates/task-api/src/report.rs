@@ -1,4 +1,4 @@
-//! What a check prints.
+//! The lines that a check prints.
 
 use std::{
     fmt::Display,
@@ -18,7 +18,7 @@ const SHARED_PATIENCE: Duration = Duration::from_secs(3);
 const FEED_PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What was found out so far; each finding is printed at once.
+/// The findings so far; each finding is printed at once.
 #[derive(Debug, Default)]
 pub struct Report {
     has_failed: bool,

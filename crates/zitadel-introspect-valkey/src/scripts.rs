@@ -1,4 +1,4 @@
-//! What must be one step in the engine.
+//! The scripts: the engine runs each of them as one atomic step.
 
 use redis::Script;
 

@@ -18,7 +18,7 @@ use crate::{
 
 /// The streams that every leader has: the first ones.
 const BUILT_IN: usize = 2;
-/// Who stands by tries its own credential so often.
+/// An instance on standby tries its own credential so often.
 const TRIED_EVERY: Duration = Duration::from_secs(60);
 /// A successor evicts again what happened so shortly before the newest event that its predecessor knew, in microseconds.
 const AGAIN: i64 = 75_000_000;

@@ -62,7 +62,7 @@ impl Evictions {
                 }
                 self.ends.extend(effect.ends);
                 self.changes.extend(effect.changes);
-                // Who publishes such events looks the missing fact up first.
+                // The publisher of such an event looks the missing fact up first.
                 self.ends.extend(effect.needs.map(|needed| needed.or));
             }
             Item::Evict { what, is_soft, at } => {

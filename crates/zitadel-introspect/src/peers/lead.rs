@@ -27,6 +27,7 @@ use crate::{
 const LEAST_TERM: Duration = Duration::from_secs(3);
 /// After so many failed polls another instance may try.
 const MOST_FAILURES: u32 = 3;
+/// After such failures this instance does not try to lead for so long.
 const REST: Duration = Duration::from_secs(10);
 
 /// Whether this instance reads the events.
@@ -67,7 +68,7 @@ impl Lead {
         let Some(peers) = &engine.peers else { return Turn::Alone };
         let now = engine.clock.now();
         let rests = self.rests_until.is_some_and(|until| now.instant < until);
-        // Who cannot open the heartbeats of the others has another secret, and would tell nobody.
+        // Another secret: this instance cannot open the heartbeats of the others, and they could not open its own.
         if rests || peers.log().is_behind(now.instant) || peers.is_foreign(now.instant) {
             self.is_leader = false;
             return Turn::Waits;

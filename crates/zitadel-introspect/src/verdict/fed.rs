@@ -145,7 +145,7 @@ mod tests {
         assert_eq!([as_of(10), as_of(29), as_of(30)], [at(10), at(29), at(30)]);
         clock.advance(at(40));
         assert_eq!([as_of(29), as_of(30)], [at(29), at(40)]);
-        // What is known afterwards may be of before: the stretch begins at the break all the same.
+        // A later poll may confirm a time before the break: the new stretch begins at the break all the same.
         clock.break_off(at(50));
         clock.advance(at(45));
         assert_eq!([as_of(46), as_of(49)], [at(46), at(49)]);

@@ -31,7 +31,7 @@ pub(crate) struct Poll {
     pub(crate) follows_claims: bool,
 }
 
-/// What a heartbeat says.
+/// The content of a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Knowledge {
     /// All events up to then are known.
@@ -55,7 +55,7 @@ pub(crate) struct Times {
 pub(crate) struct OtherHistory;
 
 impl Log {
-    /// What a heartbeat says to whom the table of events, and the claims that are followed, are enough. `None` if it does
+    /// The content of this heartbeat for an instance with this table of events and these followed claims. `None` if it does
     /// not count, and `Err` if it belongs to another history.
     pub(crate) fn hear(
         &mut self,

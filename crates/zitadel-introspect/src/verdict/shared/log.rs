@@ -22,10 +22,11 @@ use crate::{
     },
 };
 
-/// Who has not read the log to its end for so long does not know enough: it is blind.
+/// An instance is blind after so long without a read to the end of the log.
 const BLIND_AFTER: Duration = Duration::from_millis(700);
 /// So many hashes are remembered: a heartbeat may be some entries older than what was read.
 const MOST_HASHES: usize = 4096;
+
 #[derive(Default)]
 pub(crate) struct Log {
     /// Until where the log is read; `None` before the first read.
