@@ -12,6 +12,7 @@ use crate::{
     command_line::{check_variables, explain},
     exit::{BAD_CONFIGURATION, say},
     settings::{KEY_JSON, Settings},
+    setup::{ApiArguments, EventsArguments},
 };
 
 /// The beginning of the names of our variables.
@@ -48,6 +49,17 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
     },
+    /// Makes in ZITADEL what the server needs, with the token of an administrator. Can run again: makes what is missing
+    #[command(subcommand)]
+    Setup(Setup),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Setup {
+    /// The project, its roles, the API application with its key, service users with tokens and authorizations
+    Api(Box<ApiArguments>),
+    /// A service user that reads events, the target of webhooks, and the proof that a server hears of them
+    Events(Box<EventsArguments>),
 }
 
 impl Arguments {

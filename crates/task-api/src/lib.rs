@@ -2,7 +2,8 @@
 //!
 //! `tasks.rs` makes the answers of each route and uses no web framework; `form.rs` reads a task, `page.rs` reads which
 //! part of the list is requested, `store.rs` stores tasks; `arguments.rs`, `settings.rs`, `verifier.rs`, `start.rs` and
-//! `demo.rs` lead from the command line to a listening socket; `check.rs` checks the settings and explains problems.
+//! `demo.rs` lead from the command line to a listening socket; `check.rs` checks the settings and explains problems;
+//! `setup.rs` makes in ZITADEL what the server needs.
 //! Only `routes.rs` (the glue to axum), the layers `limits.rs` and `observe.rs`, and `serve.rs` (the server around
 //! them, with its `connections.rs`) use the framework; `grpc.rs` is the same for tonic.
 
@@ -19,7 +20,7 @@
 // floor: limits observe
 // floor: settings
 // floor: log
-// floor: serve open verifier handlers
+// floor: serve open verifier handlers setup
 // floor: openapi
 // floor: routes
 // floor: grpc metrics demo
@@ -51,6 +52,7 @@ pub mod routes;
 mod schema;
 pub mod serve;
 mod settings;
+mod setup;
 mod shown;
 pub mod start;
 pub mod stop;
@@ -70,6 +72,7 @@ pub mod program {
         open::listen,
         report::Report,
         settings::{LogFormat, Time},
+        setup::{EventsArguments, Instance, events as set_up_events},
         shown::shown,
     };
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use crate::{
     limits::Limits,
     shown::shown,
-    wiring::{OfFeed, OfShared},
+    wiring::{OfFeed, OfNetwork, OfShared},
 };
 
 const DATABASE: &str = "sqlite://tasks.db";
@@ -30,7 +30,7 @@ pub(crate) const KEY_JSON: &str = "TASK_API_KEY_JSON";
 macro_rules! settings {
     ($($(#[$attribute:meta])* $field:ident: $kind:ty,)+) => {
         /// The settings of a server. What is not set has a default.
-        #[derive(Debug, Default, Args, Deserialize)]
+        #[derive(Debug, Clone, Default, Args, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub(crate) struct Settings {
             $($(#[$attribute])* pub(crate) $field: Option<$kind>,)+
@@ -372,6 +372,17 @@ impl Settings {
         match self.connections_per_client {
             Some(connections) => limits.connections_per_client(connections.get()),
             None => limits,
+        }
+    }
+
+    pub(crate) fn of_network(&self) -> OfNetwork<'_> {
+        OfNetwork {
+            connect_to: self.connect_to.as_deref(),
+            allows_http: self.dangerous_allow_http == Some(true),
+            proxy: self.proxy.as_ref().map(ExposeSecret::expose_secret),
+            root_certificates: self.root_certificates.as_deref(),
+            headers: self.header.as_deref().unwrap_or_default(),
+            connect_timeout: self.connect_timeout.map(|Time(time)| time),
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
 use zitadel_introspect::{EventTarget, IssuerError, Verifier};
 
 use crate::{
-    arguments::{Arguments, Command},
+    arguments::{Arguments, Command, Setup},
     check,
     demo::Demo,
     exit::StartError,
@@ -23,6 +23,7 @@ use crate::{
     routes,
     serve::{self, Speaks},
     settings::Settings,
+    setup::{self, Instance},
     store::{self, Store},
     verifier, words,
 };
@@ -90,7 +91,27 @@ pub async fn start(serves: Serves) -> Result<Started, ExitCode> {
         Some(Command::Check { token_file }) => {
             Err(check::run(&arguments.settings, token_file.as_deref()).await)
         }
+        Some(Command::Setup(setup)) => Err(set_up(&arguments.settings, setup).await),
         None => prepare(&arguments, serves).await.map_err(|error| fail(error.as_ref())),
+    }
+}
+
+/// After an API was set up, its settings are checked as those of the server that will use it.
+async fn set_up(settings: &Settings, setup: &Setup) -> ExitCode {
+    let issuer = verifier::issuer(settings);
+    let instance = Instance { issuer, network: settings.of_network() };
+    let made = match setup {
+        Setup::Api(arguments) => setup::api(instance, settings.project.as_deref(), arguments).await,
+        Setup::Events(arguments) => return setup::events(instance, arguments).await,
+    };
+    match made {
+        Ok(Some(made)) => {
+            let own =
+                Settings { key: Some(made.key_file), project: Some(made.project), ..Settings::default() };
+            check::run(&own.or(settings.clone()), None).await
+        }
+        Ok(None) => ExitCode::SUCCESS,
+        Err(code) => code,
     }
 }
 

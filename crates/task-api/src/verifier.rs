@@ -79,9 +79,9 @@ pub(crate) fn with_settings(
             })+
         };
     }
-    set!(connect_to, max_answer_bytes, audience, cache_capacity, cache_bytes, negative_cache_capacity);
+    set!(max_answer_bytes, audience, cache_capacity, cache_bytes, negative_cache_capacity);
     set!(project, verify_jwts_locally_without_revocation);
-    set_time!(timeout, connect_timeout, cache_ttl, negative_cache_ttl, confirm_local_verdicts_within);
+    set_time!(timeout, cache_ttl, negative_cache_ttl, confirm_local_verdicts_within);
     set_time!(longest_hold);
     if let Some(feed) = wiring::event_feed(&settings.of_feed())? {
         builder = builder.event_feed(feed);
@@ -89,21 +89,8 @@ pub(crate) fn with_settings(
     if let Some(shared) = wiring::shared(&settings.of_shared())? {
         builder = builder.shared(shared);
     }
-    if settings.dangerous_allow_http == Some(true) {
-        builder = builder.dangerous_allow_http();
-    }
     if settings.fresh_assertions == Some(true) {
         builder = builder.fresh_assertions();
     }
-    if let Some(proxy) = &settings.proxy {
-        builder = builder.proxy(proxy.expose_secret());
-    }
-    if let Some(path) = &settings.root_certificates {
-        builder = builder.root_certificates_pem(wiring::certificates("--root-certificates", path)?);
-    }
-    for header in settings.header.iter().flatten() {
-        let (name, value) = wiring::header(header)?;
-        builder = builder.header(name, value);
-    }
-    Ok(builder)
+    wiring::network(builder, &settings.of_network())
 }

@@ -1,15 +1,112 @@
-//! The event feed, the shared store and the webhooks, from the settings of a program.
+//! The way to the instance, the event feed, the shared store and the webhooks, from the settings of a program.
 
 use std::{fs, path::Path, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
-use zitadel_introspect::{ConfigError, EventFeed, EventTarget, Shared, SharedSecrets};
+use zitadel_introspect::{
+    ConfigError, EventFeed, EventTarget, ManagementBuilder, RelayBuilder, Shared, SharedSecrets,
+    VerifierBuilder,
+};
 use zitadel_introspect_valkey::Valkey;
 
 use crate::{
     shown::shown,
     words::{in_our_words, with_flag},
 };
+
+/// The settings of the way to the instance.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::exhaustive_structs, reason = "programs of this workspace make it")]
+pub struct OfNetwork<'s> {
+    /// `--connect-to`.
+    pub connect_to: Option<&'s str>,
+    /// `--dangerous-allow-http`.
+    pub allows_http: bool,
+    /// `--proxy`.
+    pub proxy: Option<&'s str>,
+    /// `--root-certificates`.
+    pub root_certificates: Option<&'s Path>,
+    /// `--header`.
+    pub headers: &'s [SecretString],
+    /// `--connect-timeout`.
+    pub connect_timeout: Option<Duration>,
+}
+
+/// A builder of something that asks the instance.
+pub trait Asks: Sized {
+    /// As [`VerifierBuilder::connect_to`].
+    #[must_use]
+    fn connect_to(self, origin: &str) -> Self;
+    /// As [`VerifierBuilder::dangerous_allow_http`].
+    #[must_use]
+    fn dangerous_allow_http(self) -> Self;
+    /// As [`VerifierBuilder::proxy`].
+    #[must_use]
+    fn proxy(self, address: &str) -> Self;
+    /// As [`VerifierBuilder::root_certificates_pem`].
+    #[must_use]
+    fn root_certificates_pem(self, pem: Vec<u8>) -> Self;
+    /// As [`VerifierBuilder::header`].
+    #[must_use]
+    fn header(self, name: &str, value: &str) -> Self;
+    /// As [`VerifierBuilder::connect_timeout`].
+    #[must_use]
+    fn connect_timeout(self, timeout: Duration) -> Self;
+}
+
+macro_rules! asks {
+    ($($builder:ty),+) => {$(
+        impl Asks for $builder {
+            fn connect_to(self, origin: &str) -> Self {
+                <$builder>::connect_to(self, origin)
+            }
+            fn dangerous_allow_http(self) -> Self {
+                <$builder>::dangerous_allow_http(self)
+            }
+            fn proxy(self, address: &str) -> Self {
+                <$builder>::proxy(self, address)
+            }
+            fn root_certificates_pem(self, pem: Vec<u8>) -> Self {
+                <$builder>::root_certificates_pem(self, pem)
+            }
+            fn header(self, name: &str, value: &str) -> Self {
+                <$builder>::header(self, name, value)
+            }
+            fn connect_timeout(self, timeout: Duration) -> Self {
+                <$builder>::connect_timeout(self, timeout)
+            }
+        }
+    )+};
+}
+asks!(VerifierBuilder, RelayBuilder, ManagementBuilder);
+
+/// Applies the settings of the way to the instance.
+///
+/// # Errors
+///
+/// What is wrong with the settings, in one line that shows no secret.
+pub fn network<B: Asks>(mut builder: B, settings: &OfNetwork<'_>) -> Result<B, String> {
+    if let Some(origin) = settings.connect_to {
+        builder = builder.connect_to(origin);
+    }
+    if settings.allows_http {
+        builder = builder.dangerous_allow_http();
+    }
+    if let Some(proxy) = settings.proxy {
+        builder = builder.proxy(proxy);
+    }
+    if let Some(path) = settings.root_certificates {
+        builder = builder.root_certificates_pem(certificates("--root-certificates", path)?);
+    }
+    for text in settings.headers {
+        let (name, value) = header(text)?;
+        builder = builder.header(name, value);
+    }
+    Ok(match settings.connect_timeout {
+        Some(timeout) => builder.connect_timeout(timeout),
+        None => builder,
+    })
+}
 
 /// The settings of the event feed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -131,21 +228,13 @@ pub fn event_target(
 }
 
 /// The name and the value of a header.
-///
-/// # Errors
-///
-/// If it has no colon.
-pub fn header(header: &SecretString) -> Result<(&str, &str), String> {
+fn header(header: &SecretString) -> Result<(&str, &str), String> {
     let (name, value) = header.expose_secret().split_once(':').ok_or("--header: write `Name: value`")?;
     Ok((name.trim(), value.trim()))
 }
 
 /// The text of a file with certificates.
-///
-/// # Errors
-///
-/// Why it cannot be read, in one line.
-pub fn certificates(flag: &str, path: &Path) -> Result<Vec<u8>, String> {
+fn certificates(flag: &str, path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path)
         .map_err(|error| format!("{flag}: {} cannot be read ({error}); check path and rights", shown(path)))
 }

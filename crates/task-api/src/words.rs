@@ -3,7 +3,7 @@
 use zitadel_introspect::{ConfigError, IssuerError};
 
 /// The library's settings that appear in messages, and the flags that set them.
-const FLAGS: [(&str, &str); 24] = [
+const FLAGS: [(&str, &str); 30] = [
     ("issuer", "--domain"),
     ("connect_to", "--connect-to"),
     ("dangerous_allow_http", "--dangerous-allow-http"),
@@ -27,6 +27,12 @@ const FLAGS: [(&str, &str); 24] = [
     ("negative_cache_ttl", "--negative-cache-ttl"),
     ("negative_cache_capacity", "--negative-cache-capacity"),
     ("verify_jwts_locally_without_revocation", "--verify-jwts-locally-without-revocation"),
+    ("application", "--application"),
+    ("role", "--role"),
+    ("robot", "--robot"),
+    ("user", "--reader"),
+    ("url", "--url"),
+    ("prove", "--prove"),
     ("confirm_local_verdicts_within", "--confirm-local-verdicts-within"),
 ];
 

@@ -9,8 +9,8 @@ use std::{
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 use task_api::{
-    program::{BAD_CONFIGURATION, LogFormat, Time, check_variables, explain, say},
-    wiring::{self, OfFeed, OfShared},
+    program::{BAD_CONFIGURATION, EventsArguments, LogFormat, Time, check_variables, explain, say},
+    wiring::{self, OfFeed, OfNetwork, OfShared},
     words::with_flag,
 };
 use zitadel_introspect::{EventTarget, Issuer, Relay};
@@ -36,6 +36,15 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Verifies the settings against ZITADEL and the shared server, and says what is wrong
     Check,
+    /// Makes in ZITADEL what the relay needs, with the token of an administrator. Can run again: makes what is missing
+    #[command(subcommand)]
+    Setup(Setup),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Setup {
+    /// A service user that reads events, the target of webhooks, and the proof that a server hears of them
+    Events(Box<EventsArguments>),
 }
 
 #[derive(Debug, Args)]
@@ -199,9 +208,7 @@ impl Arguments {
 impl Settings {
     /// The relay, which begins to read.
     pub(crate) fn relay(&self) -> Result<Relay, String> {
-        let domain =
-            self.domain.as_deref().ok_or("--domain is missing: the domain of your ZITADEL instance")?;
-        let issuer = Issuer::parse(domain).map_err(|error| with_flag(&error))?;
+        let issuer = self.issuer()?;
         let feed = OfFeed {
             token_file: self.event_feed_token_file.as_deref(),
             key: self.event_feed_key.as_deref(),
@@ -221,27 +228,27 @@ impl Settings {
         };
         let shared = wiring::shared(&shared)?
             .ok_or("--shared is missing: the Valkey or Redis server that all instances share")?;
-        let mut builder = Relay::builder(issuer, feed, shared);
-        if let Some(origin) = &self.connect_to {
-            builder = builder.connect_to(origin);
-        }
-        if self.dangerous_allow_http {
-            builder = builder.dangerous_allow_http();
-        }
-        if let Some(proxy) = &self.proxy {
-            builder = builder.proxy(proxy.expose_secret());
-        }
-        if let Some(path) = &self.root_certificates {
-            builder = builder.root_certificates_pem(wiring::certificates("--root-certificates", path)?);
-        }
-        for header in &self.header {
-            let (name, value) = wiring::header(header)?;
-            builder = builder.header(name, value);
-        }
-        if let Some(Time(time)) = self.connect_timeout {
-            builder = builder.connect_timeout(time);
-        }
+        let builder = wiring::network(Relay::builder(issuer, feed, shared), &self.of_network())?;
         builder.build().map_err(|error| with_flag(&error))
+    }
+
+    /// The issuer by its domain.
+    pub(crate) fn issuer(&self) -> Result<Issuer, String> {
+        let domain =
+            self.domain.as_deref().ok_or("--domain is missing: the domain of your ZITADEL instance")?;
+        Issuer::parse(domain).map_err(|error| with_flag(&error))
+    }
+
+    /// The way to the instance.
+    pub(crate) fn of_network(&self) -> OfNetwork<'_> {
+        OfNetwork {
+            connect_to: self.connect_to.as_deref(),
+            allows_http: self.dangerous_allow_http,
+            proxy: self.proxy.as_ref().map(ExposeSecret::expose_secret),
+            root_certificates: self.root_certificates.as_deref(),
+            headers: &self.header,
+            connect_timeout: self.connect_timeout.map(|Time(time)| time),
+        }
     }
 
     /// The files that hold secrets.

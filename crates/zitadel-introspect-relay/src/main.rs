@@ -10,13 +10,13 @@ use std::{net::TcpListener, process::ExitCode};
 use axum::Router;
 use task_api::{
     limits::Limits,
-    program::{StartError, fail, listen, log_panics, log_to_stderr, serve_metrics},
+    program::{Instance, StartError, fail, listen, log_panics, log_to_stderr, serve_metrics, set_up_events},
     serve::{self, Speaks},
     stop::stop_signal,
 };
 use zitadel_introspect::Relay;
 
-use self::arguments::{Arguments, Command};
+use self::arguments::{Arguments, Command, Setup};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -28,12 +28,17 @@ async fn main() -> ExitCode {
     let level = if arguments.command.is_some() { "off" } else { "info" };
     log_to_stderr(arguments.settings.log_format.unwrap_or_default(), level);
     log_panics();
-    if let Some(Command::Check) = &arguments.command {
-        return check::run(&arguments.settings).await;
-    }
-    match run(&arguments).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error.as_ref()),
+    let settings = &arguments.settings;
+    match &arguments.command {
+        Some(Command::Check) => check::run(settings).await,
+        Some(Command::Setup(Setup::Events(events))) => {
+            let instance = Instance { issuer: settings.issuer(), network: settings.of_network() };
+            set_up_events(instance, events).await
+        }
+        None => match run(&arguments).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(error.as_ref()),
+        },
     }
 }
 

@@ -1,6 +1,8 @@
 //! The builders of verifiers: what a user may set, with defaults and units.
 
 mod check;
+#[cfg(feature = "management")]
+pub(crate) mod management;
 mod network;
 pub(crate) mod relay;
 mod settings;

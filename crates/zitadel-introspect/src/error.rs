@@ -4,6 +4,8 @@ pub(crate) mod causes;
 pub(crate) mod config;
 pub(crate) mod feed;
 pub(crate) mod issuer;
+#[cfg(feature = "management")]
+pub(crate) mod management;
 mod reason;
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};

@@ -128,6 +128,13 @@ impl EventTarget {
     /// The largest body that is read, in bytes.
     pub const MOST_BYTES: usize = MOST_BYTES;
 
+    /// The types of the events that ZITADEL should post to a target: each gets an execution of its own, since ZITADEL calls
+    /// the targets of the best matching condition alone.
+    #[must_use]
+    pub fn event_types() -> Vec<&'static str> {
+        table::for_webhooks().collect()
+    }
+
     /// For a verifier, with the signing keys that ZITADEL gave for the target: two while a key is changed.
     ///
     /// # Errors

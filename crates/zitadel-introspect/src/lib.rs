@@ -125,6 +125,8 @@ pub mod adapter {
     pub use crate::{caller::CallerAs, resource::ResourceMetadata, seal::secret_line};
 }
 
+#[cfg(feature = "management")]
+pub use builder::management::{Management, ManagementBuilder};
 pub use builder::{
     JwtVerifierBuilder, VerifierBuilder,
     relay::{Relay, RelayBuilder},
@@ -134,6 +136,8 @@ pub use claims::{Claims, RoleGrants};
 #[cfg(feature = "test-util")]
 pub use clock::TestClock;
 pub use diagnosis::Suspicion;
+#[cfg(feature = "management")]
+pub use error::management::{ManagementError, Refusal, RefusalKind};
 pub use error::{AuthError, InvalidToken, Reason, config::ConfigError, feed::FeedError, issuer::IssuerError};
 pub use event_target::{EventTarget, EventTargetError};
 pub use feed::settings::EventFeed;

@@ -87,6 +87,25 @@ pub(crate) const OF_PROJECTS: [&str; 21] = [
     "group.removed",
 ];
 
+/// Types of these that no webhook needs: there are too many of them, or they only come with another one.
+const NOT_BY_WEBHOOK: [&str; 9] = [
+    ANCHOR,
+    "oidc_session.access_token.added",
+    "project.grant.cascade.changed",
+    "instance.domain.removed",
+    "instance.domain.primary.set",
+    "instance.removed",
+    "group.users.added",
+    "group.users.removed",
+    "group.removed",
+];
+
+/// The types for which a webhook is worth its call.
+pub(crate) fn for_webhooks() -> impl Iterator<Item = &'static str> {
+    let all = OF_USERS.into_iter().chain(OF_PROJECTS);
+    all.filter(|kind| !NOT_BY_WEBHOOK.contains(kind))
+}
+
 /// The types that change claims and take nothing away.
 pub(crate) const OF_CLAIMS: [&str; 29] = [
     ANCHOR,

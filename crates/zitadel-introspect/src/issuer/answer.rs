@@ -74,7 +74,7 @@ fn is_connection_error(error: &reqwest::Error) -> bool {
 }
 
 /// The meaning of an answer without the status 200.
-fn refused(response: &Response, status: StatusCode) -> IssuerError {
+pub(crate) fn refused(response: &Response, status: StatusCode) -> IssuerError {
     let retry_after = retry_after(response);
     match status {
         StatusCode::TOO_MANY_REQUESTS => IssuerError::Throttled { retry_after },

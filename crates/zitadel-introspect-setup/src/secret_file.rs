@@ -1,0 +1,113 @@
+//! Files with secrets: only this user can read them, and none is ever overwritten.
+//!
+//! ZITADEL shows a secret once. So a mark beside the file says what is about to be asked for; when the answer is lost, the
+//! next run finds by that mark what ZITADEL has made, removes it, and asks anew.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, Write},
+    path::{Path, PathBuf},
+};
+
+use secrecy::SecretString;
+
+use crate::error::SetupError;
+
+/// A key.json has about 2 KiB; a file with signing keys less.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// A file that is about to get its secret. While it lives, no other run writes the same file.
+pub(crate) struct Pending {
+    path: PathBuf,
+    mark: File,
+}
+
+/// The text of a file; `None` if it is not there.
+pub(crate) fn look(path: &Path) -> Result<Option<SecretString>, SetupError> {
+    match read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(SetupError::file(path, format!("it cannot be read ({error})"))),
+    }
+}
+
+fn read(path: &Path) -> io::Result<SecretString> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 64 KiB"));
+    }
+    Ok(SecretString::from(text))
+}
+
+impl Pending {
+    /// Takes the file, and tells the end of the secret that an earlier run has asked for and not received.
+    pub(crate) fn open(path: &Path) -> Result<(Self, Option<String>), SetupError> {
+        let mut options = private();
+        let mark = options.read(true).create(true).truncate(false).open(beside(path, "pending"));
+        let mut mark = mark.map_err(|error| cannot(path, &error))?;
+        mark.try_lock().map_err(|_| SetupError::file(path, "another set-up is making it just now"))?;
+        let mut lost = String::new();
+        mark.read_to_string(&mut lost).map_err(|error| cannot(path, &error))?;
+        let lost = Some(lost.trim().to_owned()).filter(|lost| !lost.is_empty());
+        Ok((Self { path: path.to_owned(), mark }, lost))
+    }
+
+    /// Marks that a secret with this end is about to be asked for.
+    pub(crate) fn mark(&mut self, end: &str) -> Result<(), SetupError> {
+        let mark = &mut self.mark;
+        let marked =
+            mark.set_len(0).and_then(|()| mark.rewind()).and_then(|()| mark.write_all(end.as_bytes()));
+        marked.and_then(|()| mark.sync_all()).map_err(|error| cannot(&self.path, &error))
+    }
+
+    /// Writes the secret. Fails if the file was made meanwhile by somebody else.
+    pub(crate) fn finish(self, text: &str) -> Result<(), SetupError> {
+        create(&self.path, text)?;
+        let _ = fs::remove_file(beside(&self.path, "pending"));
+        drop(self.mark);
+        Ok(())
+    }
+}
+
+/// Replaces a file that this set-up has made, as a whole.
+pub(crate) fn replace(path: &Path, text: &str) -> Result<(), SetupError> {
+    let new = beside(path, "new");
+    let replaced = write_private(&new, text).and_then(|()| fs::rename(&new, path));
+    replaced.map_err(|error| SetupError::file(path, format!("it cannot be written ({error})")))
+}
+
+/// Makes a file, as a whole or not at all.
+pub(crate) fn create(path: &Path, text: &str) -> Result<(), SetupError> {
+    let new = beside(path, "new");
+    // A link in place of a renaming: it never replaces a file.
+    let made = write_private(&new, text).and_then(|()| fs::hard_link(&new, path));
+    let _ = fs::remove_file(&new);
+    made.map_err(|error| cannot(path, &error))
+}
+
+fn cannot(path: &Path, error: &io::Error) -> SetupError {
+    SetupError::file(path, format!("it cannot be made ({error})"))
+}
+
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let _ = fs::remove_file(path);
+    let mut file = private().create_new(true).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+fn beside(path: &Path, extension: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    name.into()
+}
