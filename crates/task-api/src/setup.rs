@@ -30,7 +30,7 @@ use crate::{
 /// Far more than a token has.
 const MOST_BYTES: u64 = 64 * 1024;
 /// A pipe without a writer, or a terminal without input, would be waited for without an end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const REMEDY: &str = "make a personal access token of an administrator in ZITADEL's Console";
 
 /// The instance that is set up, and the way to it.
@@ -59,7 +59,7 @@ pub(crate) async fn api(
     let (how, screen) = (&arguments.how, Screen::new(&arguments.how));
     let run = async || {
         let project = project.ok_or("--project is missing: the name of the project, such as tasks")?;
-        let (setup, zitadel) = (arguments.setup(project)?, management(&instance, how).await?);
+        let (setup, zitadel) = (arguments.setup(project), management(&instance, how).await?);
         let mut tell = |step: &_| screen.step(step);
         let outcome = setup.run(&zitadel, how.mode(), &mut tell).await.map_err(|error| told(&error))?;
         Ok::<_, String>((setup, zitadel, outcome))
@@ -73,7 +73,7 @@ pub(crate) async fn api(
         return Ok(None);
     }
     let project = outcome.id_of("project").unwrap_or_default().to_owned();
-    screen.how_to_start(&instance.network, zitadel.issuer(), &project, arguments, &setup);
+    screen::how_to_start(&instance.network, zitadel.issuer(), &project, arguments, &setup);
     Ok(Some(MadeApi { project, key_file: arguments.key_file.clone() }))
 }
 
@@ -100,16 +100,18 @@ async fn try_events(
     let mut all = Outcome::default();
     let mut tell = |step: &_| screen.step(step);
     if let Some(feed) = &feed {
-        let outcome = match arguments.remove {
-            true => feed.remove(&zitadel, how.mode(), &mut tell).await,
-            false => feed.run(&zitadel, how.mode(), &mut tell).await,
+        let outcome = if arguments.remove {
+            feed.remove(&zitadel, how.mode(), &mut tell).await
+        } else {
+            feed.run(&zitadel, how.mode(), &mut tell).await
         };
         all.add(outcome.map_err(|error| told(&error))?);
     }
     if let Some(webhook) = &webhook {
-        let outcome = match arguments.remove {
-            true => webhook.remove(&zitadel, how.mode(), &mut tell).await,
-            false => webhook.run(&zitadel, how.mode(), &mut tell).await,
+        let outcome = if arguments.remove {
+            webhook.remove(&zitadel, how.mode(), &mut tell).await
+        } else {
+            webhook.run(&zitadel, how.mode(), &mut tell).await
         };
         all.add(outcome.map_err(|error| told(&error))?);
     }

@@ -11,8 +11,8 @@ use crate::{settings::Time, words::with_flag};
 /// How a set-up runs.
 #[derive(Debug, Args)]
 pub(crate) struct How {
-    /// A file or a pipe with the personal access token of an administrator: an ORG_OWNER for an API, an IAM_OWNER for events.
-    /// It is not kept
+    /// A file or a pipe with the personal access token of an administrator: an owner of the
+    /// organization for an API, an owner of the instance for events. It is not kept
     #[arg(long, value_name = "FILE")]
     pub(crate) admin_token_file: PathBuf,
 
@@ -119,7 +119,7 @@ pub struct EventsArguments {
 }
 
 impl ApiArguments {
-    pub(crate) fn setup(&self, project: &str) -> Result<ApiSetup, String> {
+    pub(crate) fn setup(&self, project: &str) -> ApiSetup {
         let mut setup = ApiSetup::new(project, &self.key_file);
         for role in &self.role {
             setup = setup.role(role);
@@ -140,10 +140,10 @@ impl ApiArguments {
         if let Some(folder) = &self.token_folder {
             setup = setup.token_folder(folder);
         }
-        Ok(match self.token_lifetime {
+        match self.token_lifetime {
             Some(Time(lifetime)) => setup.token_lifetime(lifetime),
             None => setup,
-        })
+        }
     }
 
     /// The names of the service users.

@@ -76,30 +76,6 @@ impl Screen {
         ExitCode::from(BAD_CONFIGURATION)
     }
 
-    /// The commands with which to start the server and to try it.
-    pub(crate) fn how_to_start(
-        &self,
-        network: &OfNetwork<'_>,
-        issuer: &Issuer,
-        project: &str,
-        arguments: &ApiArguments,
-        setup: &ApiSetup,
-    ) {
-        let connect_to = network.connect_to.map(|origin| format!(" --connect-to {origin}"));
-        let allow_http = network.allows_http.then_some(" --dangerous-allow-http");
-        let (connect_to, allow_http) = (connect_to.unwrap_or_default(), allow_http.unwrap_or_default());
-        let key = quoted(&arguments.key_file);
-        Report::print(&format!(
-            "\nstart the server:\n  task-api --domain {issuer}{connect_to}{allow_http} --key {key} --project {project}"
-        ));
-        if let Some(robot) = arguments.robots().last() {
-            let token = quoted(&setup.token_file(robot));
-            Report::print(&format!(
-                "try it:\n  curl -i -H \"Authorization: Bearer $(cat {token})\" http://localhost:8089/api/tasks\n"
-            ));
-        }
-    }
-
     /// The settings with which a server or a relay follows the events.
     pub(crate) fn how_to_follow(&self, arguments: &EventsArguments) {
         if self.is_json {
@@ -108,6 +84,29 @@ impl Screen {
         for (flag, file) in arguments.files() {
             Report::print(&format!("give the server or the relay: {flag} {}", quoted(file)));
         }
+    }
+}
+
+/// The commands with which to start the server and to try it.
+pub(crate) fn how_to_start(
+    network: &OfNetwork<'_>,
+    issuer: &Issuer,
+    project: &str,
+    arguments: &ApiArguments,
+    setup: &ApiSetup,
+) {
+    let connect_to = network.connect_to.map(|origin| format!(" --connect-to {origin}"));
+    let allow_http = network.allows_http.then_some(" --dangerous-allow-http");
+    let (connect_to, allow_http) = (connect_to.unwrap_or_default(), allow_http.unwrap_or_default());
+    let key = quoted(&arguments.key_file);
+    Report::print(&format!(
+        "\nstart the server:\n  task-api --domain {issuer}{connect_to}{allow_http} --key {key} --project {project}"
+    ));
+    if let Some(robot) = arguments.robots().last() {
+        let token = quoted(&setup.token_file(robot));
+        Report::print(&format!(
+            "try it:\n  curl -i -H \"Authorization: Bearer $(cat {token})\" http://localhost:8089/api/tasks\n"
+        ));
     }
 }
 

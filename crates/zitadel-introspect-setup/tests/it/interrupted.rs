@@ -1,0 +1,109 @@
+//! A set-up that is stopped at any call goes on from there: the end is the same.
+
+use std::time::Duration;
+
+use zitadel_introspect_setup::{FeedSetup, Mode, SetupError, WebhookSetup};
+use zitadel_introspect_testkit::{Endpoint, Fault};
+
+use crate::world::World;
+
+/// All set-ups, one after the other.
+async fn set_all_up(world: &World) -> Result<(), SetupError> {
+    world.run(&world.tasks(), Mode::apply()).await?;
+    let feed = FeedSetup::new("reader", world.file("events-key.json"));
+    feed.run(&world.zitadel, Mode::apply(), &mut |_| {}).await?;
+    let url = "https://tasks.example.com/zitadel/events";
+    let webhook = WebhookSetup::new("tasks", url, world.file("signing-keys"))?;
+    webhook.run(&world.zitadel, Mode::apply(), &mut |_| {}).await.map(drop)
+}
+
+/// The end of a set-up that nothing disturbs, and the number of its calls.
+async fn undisturbed() -> (serde_json::Value, Vec<String>, usize) {
+    let world = World::new().await;
+    set_all_up(&world).await.unwrap();
+    let calls = world.issuer.request_count(Endpoint::Management);
+    (world.snapshot().await, world.files(), calls)
+}
+
+async fn stopped_at_each_call(fault: impl Fn(usize) -> Fault) {
+    let (expected, files, calls) = undisturbed().await;
+    for call in 0..calls {
+        let world = World::new().await;
+        world.issuer.inject(fault(call));
+        let stopped = set_all_up(&world).await;
+        assert!(stopped.unwrap_err().is_worth_another_run(), "call {call}");
+        world.issuer.heal();
+        set_all_up(&world).await.unwrap_or_else(|error| panic!("after call {call}: {error}"));
+        assert_eq!(world.snapshot().await, expected, "after call {call}");
+        assert_eq!(world.files(), files, "after call {call}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_lost_at_each_call() {
+    stopped_at_each_call(|call| Fault::reset().on(Endpoint::Management).after(call)).await;
+}
+
+#[tokio::test]
+async fn a_request_is_lost_at_each_call() {
+    stopped_at_each_call(|call| Fault::refuse().on(Endpoint::Management).after(call)).await;
+}
+
+#[tokio::test]
+async fn it_is_killed_at_each_call_of_an_api() {
+    let (world, setup) = (World::new().await, |world: &World| world.tasks());
+    world.run(&setup(&world), Mode::apply()).await.unwrap();
+    let (expected, calls) = (world.snapshot().await, world.issuer.request_count(Endpoint::Management));
+    for call in 1..=calls {
+        let world = World::new().await;
+        let held = (call > 0)
+            .then(|| Fault::latency(Duration::from_secs(60)).on(Endpoint::Management).after(call - 1));
+        world.issuer.inject(held.unwrap());
+        let tasks = setup(&world);
+        tokio::select! {
+            _ = world.run(&tasks, Mode::apply()) => panic!("the fault stops it"),
+            () = world.issuer.asked(Endpoint::Management, call) => {}
+        }
+        world.issuer.heal();
+        world.run(&setup(&world), Mode::apply()).await.unwrap_or_else(|error| panic!("call {call}: {error}"));
+        assert_eq!(world.snapshot().await, expected, "killed at call {call}");
+    }
+}
+
+#[tokio::test]
+async fn lists_lag_behind() {
+    let (expected, files, _) = undisturbed().await;
+    let world = World::new().await;
+    world.issuer.set_list_lag(Duration::from_millis(300));
+    set_all_up(&world).await.unwrap();
+    // At once again: what was made a moment ago is not listed yet.
+    set_all_up(&world).await.unwrap();
+    world.issuer.set_list_lag(Duration::ZERO);
+    assert_eq!((world.snapshot().await, world.files()), (expected, files));
+}
+
+#[tokio::test]
+async fn a_lost_key_is_removed_though_the_list_lags_behind() {
+    let world = World::new().await;
+    world.issuer.set_list_lag(Duration::from_millis(200));
+    let key = "ApplicationService/CreateApplicationKey";
+    world.issuer.inject(Fault::reset().on(Endpoint::Management).for_call(key).times(1));
+    world.run(&world.tasks(), Mode::apply()).await.unwrap_err();
+    assert_eq!(world.files(), ["key.json.pending"]);
+    world.run(&world.tasks(), Mode::apply()).await.unwrap();
+    world.issuer.set_list_lag(Duration::ZERO);
+    let projects = world.snapshot().await["projects"].to_string();
+    assert_eq!(projects, r#"[["tasks",["admin"],[["tasks",1]]]]"#);
+}
+
+#[tokio::test]
+async fn two_at_once_do_not_make_two_keys() {
+    let world = World::new().await;
+    let (one, other) = (world.tasks(), world.tasks());
+    let both = tokio::join!(world.run(&one, Mode::apply()), world.run(&other, Mode::apply()));
+    if both.0.is_err() || both.1.is_err() {
+        world.run(&one, Mode::apply()).await.unwrap();
+    }
+    let projects = world.snapshot().await["projects"].to_string();
+    assert_eq!(projects, r#"[["tasks",["admin"],[["tasks",1]]]]"#);
+}
