@@ -71,8 +71,11 @@ pub(crate) fn userinfo(state: &State, token: &Token) -> Value {
     let user = user(state, token);
     let mut claims = Map::new();
     claims.insert("sub".into(), user.id.clone().into());
-    add_user_info(&mut claims, user, &token.scopes);
-    add_private(&mut claims, state, user, &token.scopes);
+    // Nobody asks for the scopes of a personal access token; no project asks here, so no role is among them.
+    let of_pat = (token.kind == TokenKind::Pat).then(|| pat_scopes(state, ""));
+    let scopes = of_pat.as_ref().unwrap_or(&token.scopes);
+    add_user_info(&mut claims, user, scopes);
+    add_private(&mut claims, state, user, scopes);
     claims.into()
 }
 

@@ -1,7 +1,7 @@
 //! The answers of each endpoint.
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     claims,
     client_auth::{Credentials, Refused},
     form::Form,
+    management,
     model::{State, Token, TokenKind},
     search, token,
 };
@@ -33,6 +34,8 @@ pub enum Endpoint {
     EventSearch,
     /// `/admin/v1/events/types/_search`
     EventTypes,
+    /// The calls of ZITADEL's own APIs with which an instance is set up (feature `management`).
+    Management,
 }
 
 impl Endpoint {
@@ -46,14 +49,21 @@ impl Endpoint {
             "/oauth/v2/token" => Some(Self::Token),
             "/admin/v1/events/_search" => Some(Self::EventSearch),
             "/admin/v1/events/types/_search" => Some(Self::EventTypes),
+            _ if cfg!(feature = "management") && is_management(path) => Some(Self::Management),
             _ => None,
         }
     }
 }
 
+fn is_management(path: &str) -> bool {
+    ["/zitadel.", "/auth/v1/", "/management/v1/", "/admin/v1/"].iter().any(|prefix| path.starts_with(prefix))
+}
+
 /// A complete request, with the issuer for its host.
 pub(crate) struct Question {
     pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
     pub(crate) endpoint: Endpoint,
     pub(crate) issuer: String,
     pub(crate) authorization: Option<String>,
@@ -80,6 +90,10 @@ pub(crate) fn answer(state: &mut State, question: &Question) -> Answer {
             search::answer(state, question.authorization.as_deref(), &question.body)
         }
         (Endpoint::EventTypes, &Method::POST) => search::types(state, question.authorization.as_deref()),
+        (Endpoint::Management, method) => {
+            let Question { path, headers, body, .. } = question;
+            management::answer(state, &management::Request { method, path, headers, body })
+        }
         (Endpoint::EventSearch | Endpoint::EventTypes, _) => search::method_not_allowed(),
         _ => Answer::plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", ""),
     }

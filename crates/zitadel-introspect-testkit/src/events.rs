@@ -1,6 +1,9 @@
 //! Events, as ZITADEL sends them to an Actions v2 target: kept in order, and posted where a target is set.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use aws_lc_rs::hmac;
 use bytes::Bytes;
@@ -61,6 +64,18 @@ pub(crate) struct Aggregate {
 pub(crate) struct Target {
     pub(crate) uri: Uri,
     pub(crate) signing_key: String,
+}
+
+impl Target {
+    /// `None` for an address that is not plain http on this machine: nothing leaves it.
+    pub(crate) fn on_this_machine(url: &str, signing_key: &str) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        let host = uri.host().unwrap_or_default();
+        let is_loopback =
+            host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+        let is_ours = uri.scheme_str() == Some("http") && is_loopback;
+        is_ours.then(|| Self { uri, signing_key: signing_key.to_owned() })
+    }
 }
 
 /// How webhooks are delivered; chosen by [`Issuer::deliver`](crate::Issuer::deliver).

@@ -21,6 +21,8 @@ pub struct Fault {
     pub(crate) kind: Kind,
     endpoint: Endpoint,
     token: Option<String>,
+    call: Option<String>,
+    after: usize,
     times: Option<usize>,
     lasting: Option<Duration>,
     until: Option<Instant>,
@@ -32,6 +34,7 @@ pub(crate) enum Kind {
     Answer(Answer),
     Truncated,
     Reset,
+    Refuse,
     HangBeforeHead,
     HangWithinHead,
     HangWithinBody,
@@ -54,7 +57,7 @@ impl Drop for Held {
 impl Fault {
     pub(crate) fn new(kind: Kind) -> Self {
         let endpoint = Endpoint::Introspection;
-        Self { kind, endpoint, token: None, times: None, lasting: None, until: None }
+        Self { kind, endpoint, token: None, call: None, after: 0, times: None, lasting: None, until: None }
     }
 
     /// The right answer, but late.
@@ -122,7 +125,13 @@ impl Fault {
         Self::new(Kind::Truncated)
     }
 
-    /// A reset connection instead of an answer.
+    /// A reset connection before the request has taken effect.
+    #[must_use]
+    pub fn refuse() -> Self {
+        Self::new(Kind::Refuse)
+    }
+
+    /// A reset connection instead of an answer. The request has taken effect.
     #[must_use]
     pub fn reset() -> Self {
         Self::new(Kind::Reset)
@@ -184,6 +193,20 @@ impl Fault {
         self
     }
 
+    /// Concerns only requests whose path ends so, such as `ActionService/CreateTarget`.
+    #[must_use]
+    pub fn for_call(mut self, path_end: &str) -> Self {
+        self.call = Some(path_end.to_owned());
+        self
+    }
+
+    /// Begins after this many requests that it would concern.
+    #[must_use]
+    pub fn after(mut self, requests: usize) -> Self {
+        self.after = requests;
+        self
+    }
+
     /// Ends after this many requests; with zero, the fault concerns no request.
     #[must_use]
     pub fn times(mut self, times: usize) -> Self {
@@ -214,11 +237,20 @@ impl Faults {
     }
 
     /// The first fault that concerns a request; it counts as used.
-    pub(crate) fn take(&mut self, endpoint: Endpoint, token: Option<&str>) -> Option<Kind> {
+    pub(crate) fn take(&mut self, endpoint: Endpoint, token: Option<&str>, path: &str) -> Option<Kind> {
         self.0.retain(|fault| fault.times != Some(0) && fault.until.is_none_or(|end| Instant::now() < end));
         let concerns = |fault: &Fault| {
-            fault.endpoint == endpoint && (fault.token.is_none() || fault.token.as_deref() == token)
+            fault.endpoint == endpoint
+                && (fault.token.is_none() || fault.token.as_deref() == token)
+                && fault.call.as_ref().is_none_or(|call| path.ends_with(&**call))
         };
+        for fault in self.0.iter_mut().filter(|fault| concerns(fault)) {
+            if fault.after == 0 {
+                break;
+            }
+            fault.after -= 1;
+            return None;
+        }
         let at = self.0.iter().position(concerns)?;
         let kind = self.0[at].kind.clone();
         if let Some(times) = &mut self.0[at].times {

@@ -4,7 +4,9 @@
 //
 // floor: answer body connection events form head keys secret_file
 // floor: model
+// floor: changes rights
 // floor: claims client_auth search
+// floor: management
 // floor: token
 // floor: endpoints
 // floor: faults request
@@ -17,6 +19,7 @@
 
 mod answer;
 mod body;
+mod changes;
 mod claims;
 mod client_auth;
 mod connection;
@@ -27,8 +30,10 @@ mod form;
 mod handles;
 mod head;
 mod keys;
+mod management;
 mod model;
 mod request;
+mod rights;
 mod search;
 mod secret_file;
 mod server;

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    events::{Aggregate, Event, Webhooks},
+    events::{Aggregate, Event, Target, Webhooks},
     keys::{Algorithm, SigningKey},
 };
 
@@ -35,8 +35,23 @@ pub(crate) struct State {
     pub(crate) sequences: BTreeMap<Id, u64>,
     /// The time of the change under way, in microseconds: all its events share it.
     pub(crate) push: Option<i64>,
-    /// The roles in the instance, by user.
-    pub(crate) instance_roles: BTreeMap<Id, String>,
+    /// The roles of administrators.
+    pub(crate) memberships: Vec<Membership>,
+    /// Permissions that no caller has, whatever the role.
+    pub(crate) withdrawn: BTreeSet<String>,
+    /// Who makes the change under way, where it is not the instance's administrator.
+    pub(crate) editor: Option<Id>,
+    pub(crate) births: BTreeMap<Id, Birth>,
+    /// The expiration dates of keys and tokens, as they were asked for.
+    pub(crate) ends: BTreeMap<Id, String>,
+    /// What was removed and is still known.
+    pub(crate) removed: BTreeSet<Id>,
+    /// How long lists do not show a new thing.
+    pub(crate) list_lag: Duration,
+    /// The display names and groups of roles, by the role.
+    pub(crate) role_texts: BTreeMap<(Id, &'static str), String>,
+    pub(crate) targets: Vec<ActionTarget>,
+    pub(crate) executions: Vec<Execution>,
     pub(crate) user_keys: Vec<UserKey>,
     /// When the event search shows an event; `None` for never.
     pub(crate) event_delay: Option<Duration>,
@@ -46,6 +61,88 @@ pub(crate) struct State {
     pub(crate) grant_lag: Duration,
     /// The grants as introspection shows them until an instant, the oldest first.
     pub(crate) grants_before: VecDeque<(Instant, Vec<Grant>)>,
+}
+
+/// When a thing was made and changed.
+#[derive(Clone, Copy)]
+pub(crate) struct Birth {
+    pub(crate) at: Instant,
+    /// Microseconds since 1970.
+    pub(crate) created: i64,
+    pub(crate) changed: i64,
+}
+
+/// The roles of an administrator, and where they count.
+pub(crate) struct Membership {
+    pub(crate) user: Id,
+    pub(crate) level: Level,
+    pub(crate) roles: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Level {
+    Instance,
+    Organization(Id),
+    Project(Id),
+}
+
+/// The events of memberships on one level.
+pub(crate) struct MembershipEvents {
+    pub(crate) added: &'static str,
+    pub(crate) changed: &'static str,
+    pub(crate) removed: &'static str,
+}
+
+impl Level {
+    pub(crate) fn events(&self) -> MembershipEvents {
+        let (added, changed, removed) = match self {
+            Self::Instance => ("instance.member.added", "instance.member.changed", "instance.member.removed"),
+            Self::Organization(_) => ("org.member.added", "org.member.changed", "org.member.removed"),
+            Self::Project(_) => ("project.member.added", "project.member.changed", "project.member.removed"),
+        };
+        MembershipEvents { added, changed, removed }
+    }
+}
+
+/// A target of webhooks, made by a call.
+pub(crate) struct ActionTarget {
+    pub(crate) id: Id,
+    pub(crate) name: String,
+    pub(crate) endpoint: String,
+    /// `restWebhook`, `restCall` or `restAsync`, with its settings.
+    pub(crate) kind: (String, Value),
+    pub(crate) timeout: String,
+    pub(crate) signing_key: String,
+}
+
+/// The targets of one condition.
+pub(crate) struct Execution {
+    pub(crate) on: On,
+    pub(crate) targets: Vec<Id>,
+    /// When it was first set, and when it was last changed.
+    pub(crate) born: Birth,
+}
+
+/// The condition of an execution. ZITADEL calls the targets of the best match alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum On {
+    Event(String),
+    Group(String),
+    All,
+}
+
+impl On {
+    /// How well it matches an event: the event itself before the longest group before all.
+    pub(crate) fn fitness(&self, event: &str) -> Option<usize> {
+        match self {
+            Self::Event(own) => (own == event).then_some(usize::MAX),
+            Self::Group(group) => {
+                let rest = event.strip_prefix(&**group)?;
+                rest.starts_with('.').then_some(group.len())
+            }
+            Self::All => Some(0),
+        }
+    }
 }
 
 /// A key of a service user.
@@ -72,6 +169,7 @@ pub(crate) struct Project {
 
 pub(crate) struct Application {
     pub(crate) id: Id,
+    pub(crate) name: String,
     pub(crate) client_id: String,
     pub(crate) project: Id,
     pub(crate) kind: ApplicationKind,
@@ -90,6 +188,9 @@ pub(crate) enum ApplicationKind {
 pub(crate) struct User {
     pub(crate) id: Id,
     pub(crate) username: String,
+    /// Of a service user.
+    pub(crate) name: String,
+    pub(crate) description: String,
     pub(crate) organization: Id,
     pub(crate) person: Option<Profile>,
     pub(crate) state: UserState,
@@ -178,9 +279,9 @@ pub(crate) struct PublishedKey {
 }
 
 impl State {
-    /// Records an event made by the instance's administrator.
+    /// Records an event made by the caller of the change under way, or by the instance's administrator.
     pub(crate) fn emit(&mut self, aggregate: Aggregate, event_type: &'static str, payload: Option<Value>) {
-        let user = Some(self.administrator.clone());
+        let user = Some(self.editor.as_ref().unwrap_or(&self.administrator).clone());
         self.emit_by(user, aggregate, event_type, payload);
     }
 
@@ -214,7 +315,7 @@ impl State {
     }
 
     /// Two changes never share a time, and no time is before an earlier one.
-    fn time_of_push(&mut self) -> i64 {
+    pub(crate) fn time_of_push(&mut self) -> i64 {
         if let Some(time) = self.push {
             return time;
         }
@@ -224,18 +325,28 @@ impl State {
         *self.push.insert(now.max(last + 1))
     }
 
-    pub(crate) fn give_instance_role(&mut self, user: &str, role: &str) {
-        self.instance_roles.insert(user.to_owned(), role.to_owned());
-        let payload = serde_json::json!({"userId": user, "roles": [role]});
-        let aggregate =
-            Aggregate { id: self.instance.clone(), kind: "instance", owner: self.instance.clone() };
-        self.emit(aggregate, "instance.member.added", Some(payload));
+    /// The targets of the execution that matches an event best. Only those on this machine are really called.
+    pub(crate) fn called_for(&self, event: &str) -> Vec<Target> {
+        let fits = |own: &&Execution| own.on.fitness(event).is_some();
+        let best = self.executions.iter().filter(fits).max_by_key(|own| own.on.fitness(event));
+        let ids = best.map_or(&[][..], |best| &best.targets);
+        let targets = self.targets.iter().filter(|own| ids.contains(&own.id));
+        targets.filter_map(|own| Target::on_this_machine(&own.endpoint, &own.signing_key)).collect()
     }
 
     /// The grants as introspection sees them: behind by the lag.
     pub(crate) fn shown_grants(&self) -> &[Grant] {
         let now = Instant::now();
         self.grants_before.iter().find(|(until, _)| *until > now).map_or(&self.grants, |(_, grants)| grants)
+    }
+}
+
+impl Application {
+    pub(crate) fn keys(&mut self) -> &mut Vec<SigningKey> {
+        match &mut self.kind {
+            ApplicationKind::KeyApi { keys } => keys,
+            _ => panic!("this application does not authenticate by a key"),
+        }
     }
 }
 
@@ -260,7 +371,16 @@ impl State {
             events: Vec::new(),
             sequences: BTreeMap::new(),
             push: None,
-            instance_roles: BTreeMap::new(),
+            memberships: Vec::new(),
+            withdrawn: BTreeSet::new(),
+            editor: None,
+            births: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            list_lag: Duration::ZERO,
+            role_texts: BTreeMap::new(),
+            targets: Vec::new(),
+            executions: Vec::new(),
             user_keys: Vec::new(),
             event_delay: Some(Duration::ZERO),
             webhooks: Webhooks::default(),
@@ -270,12 +390,17 @@ impl State {
         };
         state.instance = state.new_id();
         state.administrator = state.new_id();
+        state.bear(&state.instance.clone());
         state.add_organization("ZITADEL");
         // As in every instance: its first events.
         let aggregate =
             Aggregate { id: state.instance.clone(), kind: "instance", owner: state.instance.clone() };
         state.emit(aggregate, "instance.added", Some(serde_json::json!({"name": "ZITADEL"})));
-        state.give_instance_role(&state.administrator.clone(), "IAM_OWNER");
+        let administrator = state.administrator.clone();
+        let payload = serde_json::json!({"userId": administrator, "roles": ["IAM_OWNER"]});
+        let aggregate =
+            Aggregate { id: state.instance.clone(), kind: "instance", owner: state.instance.clone() };
+        state.emit(aggregate, "instance.member.added", Some(payload));
         state
     }
 
@@ -295,6 +420,7 @@ impl State {
         let id = self.new_id();
         let domain = format!("{}.localhost", name.to_lowercase().replace(' ', "-"));
         self.organizations.push(Organization { id: id.clone(), name: name.to_owned(), domain });
+        self.bear(&id);
         id
     }
 

@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 use crate::{
     answer::Answer,
     events::Event,
-    model::{State, TokenKind},
+    model::State,
+    rights::{self, NoRight, Unknown},
 };
 
 /// More are not answered; nothing says so.
@@ -16,8 +17,6 @@ const MOST: usize = 1000;
 const MOST_TYPES: usize = 30;
 const MOST_AGGREGATES: usize = 10;
 const LONGEST: usize = 200;
-/// The roles of an instance that may read events.
-const READERS: [&str; 2] = ["IAM_OWNER", "IAM_OWNER_VIEWER"];
 
 const TYPES: &str = include_str!("event-types.txt");
 
@@ -57,13 +56,16 @@ pub(crate) fn answer(state: &State, authorization: Option<&str>, body: &[u8]) ->
     Answer::json(StatusCode::OK, &body)
 }
 
+pub(crate) fn all_types(state: &State) -> impl Iterator<Item = &str> {
+    TYPES.lines().chain(state.event_types.iter().map(String::as_str))
+}
+
 /// All event types: those of a running ZITADEL v4, and those that a test has added.
 pub(crate) fn types(state: &State, authorization: Option<&str>) -> Answer {
     if let Err(refused) = check_right(state, authorization) {
         return *refused;
     }
-    let own = state.event_types.iter().map(String::as_str);
-    let types: Vec<Value> = TYPES.lines().chain(own).map(|kind| json!({"type": kind})).collect();
+    let types: Vec<Value> = all_types(state).map(|kind| json!({"type": kind})).collect();
     Answer::json(StatusCode::OK, &json!({"eventTypes": types}))
 }
 
@@ -75,34 +77,32 @@ pub(crate) fn not_found() -> Answer {
     grpc_error(StatusCode::NOT_FOUND, 5, "Not Found", None)
 }
 
+/// Events are read by those who may read them in the instance; the roles of the user's own organization decide how others
+/// are refused.
 fn check_right(state: &State, authorization: Option<&str>) -> Result<(), Box<Answer>> {
     let unauthorized = |message: &str, id: Option<&str>| {
         let answer = grpc_error(StatusCode::UNAUTHORIZED, 16, message, id);
         let told = id.map_or_else(|| message.to_owned(), |id| format!("{message} ({id})"));
         Box::new(answer.with_header(header::WWW_AUTHENTICATE, &told))
     };
-    let authorization = authorization.ok_or_else(|| unauthorized("auth header missing", None))?;
-    let token = authorization.strip_prefix("Bearer ");
-    let token = token.ok_or_else(|| unauthorized("invalid auth header", Some("AUTH-toLo1")))?;
-    let now = state.now();
-    let is_it = |own: &&crate::model::Token| {
-        let is_for_apis = own.kind == TokenKind::Pat
-            || own.scopes.iter().any(|scope| scope == "urn:zitadel:iam:org:project:id:zitadel:aud");
-        own.text == token && !own.dead && is_for_apis && own.expires_at.is_none_or(|end| end > now)
-    };
-    let token = state.tokens.iter().find(is_it);
-    let token = token.ok_or_else(|| unauthorized("Errors.Token.Invalid", Some("AUTH-7fs1e")))?;
-    match state.instance_roles.get(&token.user) {
-        Some(role) if READERS.contains(&role.as_str()) => Ok(()),
-        Some(_) => {
-            let message = "No matching permissions found";
-            Err(Box::new(grpc_error(StatusCode::FORBIDDEN, 7, message, Some("AUTH-5mWD2"))))
-        }
-        None => {
-            let message = "membership not found";
-            Err(Box::new(grpc_error(StatusCode::NOT_FOUND, 5, message, Some("AUTHZ-cdgFk"))))
-        }
-    }
+    let caller = rights::caller(state, authorization).map_err(|unknown| match unknown {
+        Unknown::NoHeader => unauthorized("auth header missing", None),
+        Unknown::NoBearer => unauthorized("invalid auth header", Some("AUTH-toLo1")),
+        Unknown::InvalidToken => unauthorized("Errors.Token.Invalid", Some("AUTH-7fs1e")),
+    })?;
+    let own = state.users.iter().find(|user| user.id == caller);
+    let organization = own.map_or("", |user| &user.organization);
+    rights::check(state, &caller, organization, "events.read").map_err(|no_right| {
+        Box::new(match no_right {
+            NoRight::WrongRole => {
+                let message = "No matching permissions found";
+                grpc_error(StatusCode::FORBIDDEN, 7, message, Some("AUTH-5mWD2"))
+            }
+            NoRight::NoMembership => {
+                grpc_error(StatusCode::NOT_FOUND, 5, "membership not found", Some("AUTHZ-cdgFk"))
+            }
+        })
+    })
 }
 
 fn grpc_error(status: StatusCode, code: u8, message: &str, id: Option<&str>) -> Answer {
@@ -345,7 +345,7 @@ fn shown(state: &State, event: &Event) -> Value {
 }
 
 /// RFC 3339 without trailing zeros.
-fn time(micros: i64) -> String {
+pub(crate) fn time(micros: i64) -> String {
     let time = UNIX_EPOCH + Duration::from_micros(micros.unsigned_abs());
     let text = humantime::format_rfc3339_micros(time).to_string();
     // The text always has six digits behind the point, so zeros before the point stay.

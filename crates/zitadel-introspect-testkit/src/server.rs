@@ -34,6 +34,8 @@ use crate::{
 };
 
 const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// The beginnings of the paths of ZITADEL's own APIs. Unknown ones are answered in JSON.
+const OF_APIS: [&str; 6] = ["/admin/", "/auth/", "/management/", "/v2/", "/v2beta/", "/zitadel."];
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
@@ -147,9 +149,13 @@ async fn handle(
     let (answer, fault) = match read(request, &shared).await {
         Ok(question) => {
             shared.count(question.endpoint);
-            let fault = shared.take_fault(question.endpoint, question.token());
+            let fault = shared.take_fault(question.endpoint, question.token(), &question.path);
             wait(fault.as_ref()).await;
-            (shared.change(|state| endpoints::answer(state, &question)), fault)
+            if matches!(fault, Some(Kind::Refuse)) {
+                (Answer::plain(StatusCode::OK, "text/plain", ""), fault)
+            } else {
+                (shared.change(|state| endpoints::answer(state, &question)), fault)
+            }
         }
         Err(answer) => (answer, None),
     };
@@ -182,7 +188,7 @@ fn send(answer: Answer, fault: Option<&Kind>, switch: &CutSwitch) -> Response<An
     };
     match fault {
         Some(Kind::HangWithinHead) => switch.set(Cut::HangAfter(12)),
-        Some(Kind::Reset) => switch.set(Cut::Reset),
+        Some(Kind::Reset | Kind::Refuse) => switch.set(Cut::Reset),
         _ => {}
     }
     let body = match fault {
@@ -210,7 +216,7 @@ async fn read(request: Request<Incoming>, shared: &Shared) -> Result<Question, A
     let text = "text/plain; charset=utf-8";
     let endpoint = Endpoint::of(head.uri.path());
     let endpoint = endpoint.ok_or_else(|| {
-        if ["/admin/", "/zitadel."].iter().any(|prefix| head.uri.path().starts_with(prefix)) {
+        if OF_APIS.iter().any(|prefix| head.uri.path().starts_with(prefix)) {
             search::not_found()
         } else {
             Answer::plain(StatusCode::NOT_FOUND, text, "404 page not found\n")
@@ -225,10 +231,12 @@ async fn read(request: Request<Incoming>, shared: &Shared) -> Result<Question, A
     let form = std::str::from_utf8(&body).ok().filter(|_| is_form);
     Ok(Question {
         method: head.method,
+        path: head.uri.path().to_owned(),
         endpoint,
         issuer,
         authorization: header_text(&head.headers, "authorization").map(str::to_owned),
         form: Form::read(form, head.uri.query()),
+        headers: head.headers,
         body: body.clone(),
     })
 }

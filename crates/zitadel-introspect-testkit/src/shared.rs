@@ -60,10 +60,10 @@ impl Shared {
         if let Some(grants) = grants.filter(|grants| *grants != state.grants) {
             state.grants_before.push_back((Instant::now() + lag, grants));
         }
-        if let Some(target) = &*lock(&self.target) {
-            for event in &state.events[before..] {
-                let _ =
-                    self.deliveries.send((target.clone(), event.clone(), state.clock_ahead, state.webhooks));
+        let own = lock(&self.target).clone();
+        for event in state.events.get(before..).unwrap_or_default() {
+            for target in own.iter().cloned().chain(state.called_for(event.event_type)) {
+                let _ = self.deliveries.send((target, event.clone(), state.clock_ahead, state.webhooks));
             }
         }
         result
@@ -85,8 +85,8 @@ impl Shared {
         lock(&self.faults).heal();
     }
 
-    pub(crate) fn take_fault(&self, endpoint: Endpoint, token: Option<&str>) -> Option<Kind> {
-        lock(&self.faults).take(endpoint, token)
+    pub(crate) fn take_fault(&self, endpoint: Endpoint, token: Option<&str>, path: &str) -> Option<Kind> {
+        lock(&self.faults).take(endpoint, token, path)
     }
 
     pub(crate) fn count(&self, endpoint: Endpoint) {

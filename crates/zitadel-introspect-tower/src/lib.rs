@@ -1,7 +1,4 @@
-//! One tower service for all guards: a [`Gate`] looks at the head of each request before the guarded service sees it.
-//!
-//! The layers of `zitadel-introspect-axum` and `zitadel-introspect-tonic` are built on this crate. The crate depends on
-//! neither framework, and guards a service with any kind of body.
+#![doc = include_str!("../README.md")]
 
 mod future;
 

@@ -1,21 +1,4 @@
-//! Trust ZITADEL access tokens in any Rust API.
-//!
-//! A [`Verifier`] takes the `Authorization` header of a request and a [`Requirement`], and returns a [`Caller`], or an
-//! [`AuthError`] that is a complete HTTP response. Use it through an adapter for your framework, such as
-//! `zitadel-introspect-axum`; this crate depends on no web framework.
-//!
-//! ```no_run
-//! use zitadel_introspect::{ClientAuth, Issuer, Requirement, Verifier};
-//!
-//! # async fn example(header: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
-//! let issuer = Issuer::parse("my-domain.zitadel.cloud")?;
-//! let verifier = Verifier::builder(issuer, ClientAuth::key_file("key.json")?).build()?;
-//!
-//! let caller = verifier.authorize([header], &Requirement::role("admin")).await?;
-//! println!("hello {}", caller.claims().username().unwrap_or("nobody"));
-//! # Ok(())
-//! # }
-//! ```
+#![doc = include_str!("../README.md")]
 //!
 //! # The path of a request
 //!
@@ -30,11 +13,6 @@
 //! | [`Claims`] with ZITADEL's roles | `claims/` |
 //! | does the caller meet the requirement? | `requirement.rs` |
 //! | status, challenge and body of every refusal (RFC 6750 section 3) | `error/` |
-//!
-//! A request is allowed only if all steps succeed. If the issuer cannot answer, the response is a 503, never a 401.
-//!
-//! Verdicts are held in a cache for 60 s unless set otherwise ([`VerifierBuilder::cache_ttl`]): a revoked token works
-//! for at most this time, or half a second with an event feed. If a held verdict lacks a role, the issuer is asked once more before the request is refused.
 //!
 //! # The path of an event
 //!
@@ -56,15 +34,7 @@
 //! | an eviction is published, and read by the others | `verdict/shared/outbox.rs`, `peers/publish.rs`; `peers/read.rs`, `verdict/shared/log.rs` |
 //! | one instance reads the events for all | `peers/lead.rs`, `feed/for_all.rs` |
 //! | a verdict of another instance | `verdict/shared.rs`, sealed by `seal.rs` |
-//!
-//! # What this crate does to the process
-//!
-//! - The first verifier starts one thread, `zitadel-introspect`, which lives as long as the process: questions and pooled
-//!   connections must outlive the runtimes of callers.
-//! - It installs the `aws_lc_rs` provider of `jsonwebtoken`, unless the program has installed a provider before.
-//! - It registers a handler with `pthread_atfork` (Unix): so a verifier notices that it is in a child of `fork`.
-//! - Each verifier publishes its numbers to the `metrics` facade once a second.
-//! - A verifier with an event feed asks ZITADEL twice a second, as long as it lives.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 // The layers ("floors") of this crate, lowest first: a module imports from lower floors, or from its own folder.
 // `.ci/floors` reads this list.

@@ -5,6 +5,7 @@ use std::{io, path::Path, sync::Arc};
 use serde_json::json;
 
 use crate::{
+    changes,
     events::Aggregate,
     keys::{SigningKey, random_text},
     model::{self, ApplicationKind, Id, State},
@@ -83,21 +84,7 @@ impl Organization {
 }
 
 pub(crate) fn new_project(shared: &Arc<Shared>, organization: &str, name: &str) -> Project {
-    let id = shared.change(|state| {
-        let id = state.new_id();
-        state.projects.push(model::Project {
-            id: id.clone(),
-            name: name.to_owned(),
-            organization: organization.to_owned(),
-            roles: Vec::new(),
-            granted_to: std::collections::BTreeSet::new(),
-            asserts_roles: false,
-            active: true,
-        });
-        let payload = json!({"name": name});
-        state.emit_for_project(&id, "project.added", Some(payload));
-        id
-    });
+    let id = shared.change(|state| state.add_project(None, organization, name));
     Project { shared: Arc::clone(shared), id }
 }
 
@@ -123,19 +110,12 @@ impl Project {
 
     /// Adds a role.
     pub fn add_role(&self, key: &str) {
-        self.shared.change(|state| {
-            state.project(&self.id).roles.push(key.to_owned());
-            self.emit(state, "project.role.added", json!({"key": key}));
-        });
+        self.shared.change(|state| state.add_role(&self.id, key));
     }
 
     /// Removes a role, and takes it from everybody who has it.
     pub fn remove_role(&self, key: &str) {
-        self.shared.change(|state| {
-            state.project(&self.id).roles.retain(|role| role != key);
-            self.emit(state, "project.role.removed", json!({"key": key}));
-            state.take_roles(|grant| grant.project == self.id, |role| role != key);
-        });
+        self.shared.change(|state| state.remove_role(&self.id, key));
     }
 
     /// Shares the project with another organization, so that its users can be granted roles there.
@@ -184,14 +164,7 @@ impl Project {
 
     /// Removes the project, its applications and all grants on it.
     pub fn remove(self) {
-        self.shared.change(|state| {
-            state.emit_for_project(&self.id, "project.removed", None);
-            state.remove_grants(|grant| grant.project == self.id);
-            state.project(&self.id).active = false;
-            for application in state.applications.iter_mut().filter(|own| own.project == self.id) {
-                application.active = false;
-            }
-        });
+        self.shared.change(|state| state.remove_project(&self.id));
     }
 
     /// Deactivates the project: its APIs are refused from now on.
@@ -230,23 +203,7 @@ impl Project {
     }
 
     fn add_application(&self, name: &str, kind: ApplicationKind) -> Id {
-        self.shared.change(|state| {
-            let (id, client_id) = (state.new_id(), state.new_id());
-            state.applications.push(model::Application {
-                id: id.clone(),
-                client_id,
-                project: self.id.clone(),
-                kind,
-                active: true,
-            });
-            self.emit(state, "project.application.added", json!({"appId": id, "name": name}));
-            let is_api = !matches!(state.application(&id).kind, ApplicationKind::Web { .. });
-            if is_api {
-                let payload = json!({"appId": id, "clientId": state.application(&id).client_id});
-                self.emit(state, "project.application.config.api.added", payload);
-            }
-            id
-        })
+        self.shared.change(|state| state.add_application(&self.id, name, kind))
     }
 
     fn set_active(&self, active: bool, event: &'static str) {
@@ -317,21 +274,13 @@ impl Api {
     /// Adds a key, which becomes the newest key.
     #[must_use]
     pub fn add_key(&self) -> ApiKey {
-        self.shared.change(|state| {
-            let key = state.new_rsa_key();
-            let id = key.id.clone();
-            state.application(&self.id).keys().push(key);
-            self.emit(state, "project.application.oidc.key.added", &json!({"keyId": id}));
-        });
+        self.shared.change(|state| state.add_application_key(&self.id, None));
         self.key()
     }
 
     /// Removes a key: it is refused from now on.
     pub fn remove_key(&self, key: &ApiKey) {
-        self.shared.change(|state| {
-            state.application(&self.id).keys().retain(|own| own.id != key.id());
-            self.emit(state, "project.application.oidc.key.removed", &json!({"keyId": key.id()}));
-        });
+        self.shared.change(|state| state.remove_application_key(&self.id, key.id()));
     }
 
     /// Deactivates the application: it is refused from now on.
@@ -372,14 +321,7 @@ impl ApiKey {
     /// The key.json, as the Console offers it for download.
     #[must_use]
     pub fn json(&self) -> String {
-        json!({
-            "type": "application",
-            "keyId": self.key.id,
-            "key": self.key.pkcs1_pem(),
-            "appId": self.app_id,
-            "clientId": self.client_id,
-        })
-        .to_string()
+        changes::application_key_json(&self.key, &self.app_id, &self.client_id)
     }
 
     /// Signs a client assertion of any header and claims.
@@ -422,21 +364,5 @@ impl WebApp {
             }
         });
         self
-    }
-}
-
-impl model::Application {
-    fn keys(&mut self) -> &mut Vec<SigningKey> {
-        match &mut self.kind {
-            ApplicationKind::KeyApi { keys } => keys,
-            _ => panic!("this application does not authenticate by a key"),
-        }
-    }
-}
-
-impl State {
-    fn emit_for_project(&mut self, id: &str, event: &'static str, payload: Option<serde_json::Value>) {
-        let owner = self.project(id).organization.clone();
-        self.emit(Aggregate { id: id.to_owned(), kind: "project", owner }, event, payload);
     }
 }

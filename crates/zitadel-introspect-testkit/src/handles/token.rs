@@ -207,25 +207,7 @@ impl AccessTokenRequest {
 pub(crate) fn new_pat(shared: &Arc<Shared>, user: &str, expires_at: Option<i64>) -> Token {
     let token = shared.change(|state| {
         active_user(state, user);
-        let token = model::Token {
-            id: state.new_id(),
-            text: random_text(53),
-            kind: TokenKind::Pat,
-            user: user.to_owned(),
-            client_id: String::new(),
-            scopes: Vec::new(),
-            audience: Vec::new(),
-            issued_at: state.now(),
-            expires_at,
-            session: None,
-            actor: None,
-            authentication: Authentication::Password,
-            dead: false,
-        };
-        let payload = json!({"tokenId": token.id});
-        state.emit_for_user(user, "user.pat.added", Some(payload));
-        state.tokens.push(token.clone());
-        token
+        state.add_pat(user, expires_at, None)
     });
     Token { shared: Arc::clone(shared), text: token.text, id: token.id }
 }

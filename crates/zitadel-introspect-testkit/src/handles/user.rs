@@ -3,10 +3,10 @@
 use std::{io, path::Path, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
-    events::Aggregate,
+    changes::{self, NewUser},
     handles::project::Organization,
     handles::project::Project,
     handles::project::WebApp,
@@ -14,7 +14,7 @@ use crate::{
     handles::token::Login,
     handles::token::{self, Token},
     keys::SigningKey,
-    model::{self, Id, Profile, State, UserState},
+    model::{Id, Level, Profile, State, UserState},
     shared::Shared,
 };
 
@@ -52,32 +52,7 @@ pub(crate) fn new_user(
     username: &str,
     person: Option<Profile>,
 ) -> User {
-    let id = shared.change(|state| {
-        let (id, updated_at) = (state.new_id(), state.now());
-        let event = if person.is_some() { "user.human.added" } else { "user.machine.added" };
-        let (has_email, has_phone) = person
-            .as_ref()
-            .map_or((false, false), |profile| (profile.email.is_some(), profile.phone_number.is_some()));
-        state.users.push(model::User {
-            id: id.clone(),
-            username: username.to_owned(),
-            organization: organization.to_owned(),
-            person,
-            state: UserState::Active,
-            metadata: std::collections::BTreeMap::new(),
-            updated_at,
-        });
-        let payload = json!({"userName": username});
-        state.emit_for_user(&id, event, Some(payload));
-        for (has, event) in
-            [(has_email, "user.human.email.verified"), (has_phone, "user.human.phone.verified")]
-        {
-            if has {
-                state.emit_for_user(&id, event, None);
-            }
-        }
-        id
-    });
+    let id = shared.change(|state| state.add_user(NewUser { id: None, organization, username, person }));
     User { shared: Arc::clone(shared), id }
 }
 
@@ -125,18 +100,7 @@ impl User {
         let roles: Vec<String> = roles.into_iter().map(|role| role.as_ref().to_owned()).collect();
         let id = self.shared.change(|state| {
             check_roles(state, &project.id(), &roles);
-            let id = state.new_id();
-            let payload = json!({"userId": self.id, "projectId": project.id(), "roleKeys": roles});
-            state.grants.push(model::Grant {
-                id: id.clone(),
-                user: self.id.clone(),
-                project: project.id(),
-                organization: organization.to_owned(),
-                roles,
-                active: true,
-            });
-            state.emit_for_grant(&id, "user.grant.added", Some(payload));
-            id
+            state.add_grant(&self.id, &project.id(), organization, roles)
         });
         RoleGrant { shared: Arc::clone(&self.shared), id }
     }
@@ -200,49 +164,35 @@ impl User {
 
     /// Removes the user, with all grants and tokens.
     pub fn remove(self) {
-        self.shared.change(|state| {
-            let aggregate = user_aggregate(state, &self.id);
-            state.end_tokens_of(&self.id);
-            state.emit(aggregate, "user.removed", None);
-            state.remove_grants(|grant| grant.user == self.id);
-            state.users.retain(|user| user.id != self.id);
-        });
+        self.shared.change(|state| state.remove_user(&self.id));
     }
 
     /// Gives the user a role in the instance. With `IAM_OWNER_VIEWER` or `IAM_OWNER` it may read events.
     pub fn set_instance_role(&self, role: &str) {
-        self.shared.change(|state| state.give_instance_role(&self.id, role));
+        self.shared.change(|state| state.set_membership(&self.id, Level::Instance, vec![role.to_owned()]));
     }
 
     /// Takes the user's role in the instance away.
     pub fn remove_instance_role(&self) {
-        self.shared.change(|state| {
-            state.instance_roles.remove(&self.id);
-            let owner = state.instance.clone();
-            let aggregate = Aggregate { id: owner.clone(), kind: "instance", owner };
-            state.emit(aggregate, "instance.member.removed", Some(json!({"userId": self.id})));
-        });
+        self.shared.change(|state| state.remove_membership(&self.id, &Level::Instance));
+    }
+
+    /// Gives the user a role in an organization, such as `ORG_OWNER`: what it may do by ZITADEL's own APIs.
+    pub fn set_organization_role(&self, organization: &Organization, role: &str) {
+        let level = Level::Organization(organization.id());
+        self.shared.change(|state| state.set_membership(&self.id, level, vec![role.to_owned()]));
     }
 
     /// Adds a key for the JWT profile grant of a service user (RFC 7523 section 2.1).
     #[must_use]
     pub fn add_key(&self) -> UserKey {
-        self.shared.change(|state| {
-            let key = state.new_rsa_key();
-            let payload = json!({"keyId": key.id});
-            state.user_keys.push(model::UserKey { user: self.id.clone(), key: key.clone() });
-            state.emit_for_user(&self.id, "user.machine.key.added", Some(payload));
-            UserKey { key, user: self.id.clone() }
-        })
+        let key = self.shared.change(|state| state.add_user_key(&self.id, None));
+        UserKey { key, user: self.id.clone() }
     }
 
     /// Removes a key: it gets no further token.
     pub fn remove_key(&self, key: &UserKey) {
-        self.shared.change(|state| {
-            state.user_keys.retain(|own| own.key.id != key.key.id);
-            let payload = json!({"keyId": key.key.id});
-            state.emit_for_user(&self.id, "user.machine.key.removed", Some(payload));
-        });
+        self.shared.change(|state| state.remove_user_key(&self.id, key.id()));
     }
 
     fn set_state(&self, to: UserState, event: &'static str) {
@@ -266,14 +216,7 @@ impl UserKey {
     /// The key.json, as the Console offers it for download.
     #[must_use]
     pub fn json(&self) -> String {
-        json!({
-            "type": "serviceaccount",
-            "keyId": self.key.id,
-            "key": self.key.pkcs1_pem(),
-            "expirationDate": "9999-12-31T23:59:59Z",
-            "userId": self.user,
-        })
-        .to_string()
+        changes::user_key_json(&self.key, &self.user, None)
     }
 
     /// Writes the key.json to a new file that only this user can read.
@@ -306,19 +249,9 @@ impl RoleGrant {
     fn change_roles<R: AsRef<str>>(&self, roles: impl IntoIterator<Item = R>, is_v1: bool) {
         let roles: Vec<String> = roles.into_iter().map(|role| role.as_ref().to_owned()).collect();
         self.shared.change(|state| {
-            let grant = state.grant(&self.id);
-            let (project, user) = (grant.project.clone(), grant.user.clone());
+            let project = state.grant(&self.id).project.clone();
             check_roles(state, &project, &roles);
-            if state.grant(&self.id).roles == roles {
-                return; // no change, no event
-            }
-            let (event, payload) = if is_v1 {
-                ("user.grant.changed", json!({"roleKeys": roles, "userId": user}))
-            } else {
-                ("user.grant.cascade.changed", json!({"roleKeys": roles}))
-            };
-            state.grant(&self.id).roles = roles;
-            state.emit_for_grant(&self.id, event, Some(payload));
+            state.change_grant(&self.id, roles, is_v1);
         });
     }
 
@@ -334,13 +267,7 @@ impl RoleGrant {
 
     /// Removes the grant.
     pub fn remove(self) {
-        self.shared.change(|state| {
-            let aggregate = grant_aggregate(state, &self.id);
-            let grant = state.grant(&self.id);
-            let payload = json!({"userId": grant.user, "projectId": grant.project});
-            state.grants.retain(|grant| grant.id != self.id);
-            state.emit(aggregate, "user.grant.removed", Some(payload));
-        });
+        self.shared.change(|state| state.remove_grant(&self.id));
     }
 
     fn set_active(&self, active: bool, event: &'static str) {
@@ -351,72 +278,10 @@ impl RoleGrant {
     }
 }
 
-impl State {
-    fn grant(&mut self, id: &str) -> &mut model::Grant {
-        let found = self.grants.iter_mut().find(|grant| grant.id == id);
-        found.expect("a grant that was not removed")
-    }
-
-    pub(crate) fn emit_for_user(&mut self, id: &str, event: &'static str, payload: Option<Value>) {
-        let aggregate = user_aggregate(self, id);
-        self.emit(aggregate, event, payload);
-    }
-
-    pub(crate) fn emit_for_grant(&mut self, id: &str, event: &'static str, payload: Option<Value>) {
-        let aggregate = grant_aggregate(self, id);
-        self.emit(aggregate, event, payload);
-    }
-
-    /// Removes grants because something else was removed: their events name nobody.
-    pub(crate) fn remove_grants(&mut self, is_gone: impl Fn(&model::Grant) -> bool) {
-        let gone: Vec<_> =
-            self.grants.iter().filter(|grant| is_gone(grant)).map(|grant| grant.id.clone()).collect();
-        for id in &gone {
-            self.emit_for_grant(id, "user.grant.cascade.removed", None);
-        }
-        self.grants.retain(|grant| !gone.contains(&grant.id));
-    }
-
-    /// Takes roles from grants because something else was removed.
-    pub(crate) fn take_roles(
-        &mut self,
-        is_concerned: impl Fn(&model::Grant) -> bool,
-        keeps: impl Fn(&str) -> bool,
-    ) {
-        let mut changed = Vec::new();
-        for grant in self.grants.iter_mut().filter(|grant| is_concerned(grant)) {
-            let before = grant.roles.len();
-            grant.roles.retain(|role| keeps(role));
-            if grant.roles.len() < before {
-                changed.push((grant.id.clone(), grant.roles.clone()));
-            }
-        }
-        for (id, roles) in changed {
-            let payload = if roles.is_empty() { json!({}) } else { json!({"roleKeys": roles}) };
-            self.emit_for_grant(&id, "user.grant.cascade.changed", Some(payload));
-        }
-    }
-
-    fn end_tokens_of(&mut self, user: &str) {
-        for token in self.tokens.iter_mut().filter(|token| token.user == user) {
-            token.dead = true;
-        }
-    }
-}
-
 /// ZITADEL grants only roles that the project has.
 fn check_roles(state: &mut State, project: &str, roles: &[String]) {
     let project = state.project(project);
     for role in roles {
         assert!(project.roles.contains(role), "the project `{}` has no role `{role}`", project.name);
     }
-}
-
-fn user_aggregate(state: &mut State, id: &str) -> Aggregate {
-    Aggregate { id: id.to_owned(), kind: "user", owner: state.user(id).organization.clone() }
-}
-
-fn grant_aggregate(state: &mut State, id: &str) -> Aggregate {
-    let owner = state.grant(id).organization.clone();
-    Aggregate { id: id.to_owned(), kind: "usergrant", owner }
 }

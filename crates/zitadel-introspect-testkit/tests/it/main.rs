@@ -6,6 +6,7 @@ mod binary;
 mod events;
 mod faults;
 mod life;
+mod management;
 mod replay;
 mod search;
 mod world;
