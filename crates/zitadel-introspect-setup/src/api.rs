@@ -165,20 +165,20 @@ impl ApiSetup {
     }
 
     async fn go(&self, run: &mut Run<'_>, organization: &Organization) -> Result<(), SetupError> {
-        let project = project::ensure(run, organization, &self.project).await?;
+        let file = SecretFile { path: &self.key_file, lifetime: self.key_lifetime };
+        let project = project::ensure(run, organization, &self.project, file.is_begun()).await?;
         let project = project.as_deref();
         project::ensure_roles(run, project, &self.roles).await?;
-        let application = application::ensure(run, project, &self.application).await?;
-        let file = SecretFile { path: &self.key_file, lifetime: self.key_lifetime };
+        let application = application::ensure(run, project, &self.application, file.is_begun()).await?;
         ensure_key(run, project, application.as_deref(), &file).await?;
         for Robot { name, roles } in &self.robots {
-            let user = user::ensure(run, organization, name).await?;
+            let path = self.token_file(name);
+            let file = SecretFile { path: &path, lifetime: Some(self.token_lifetime) };
+            let user = user::ensure(run, organization, name, file.is_begun()).await?;
             let user = user.as_deref();
             if !roles.is_empty() {
                 Wanted { organization, project, user, name, roles }.ensure(run).await?;
             }
-            let path = self.token_file(name);
-            let file = SecretFile { path: &path, lifetime: Some(self.token_lifetime) };
             user::ensure_token(run, user, name, &file).await?;
         }
         Ok(())

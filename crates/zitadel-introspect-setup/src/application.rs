@@ -7,8 +7,8 @@ use crate::{
     answer::{self, Doing, Gone, all, at, decoded, list, text},
     error::SetupError,
     expiry,
-    run::{Run, shown},
-    secret::{LAG, Made, Secret, SecretFile, State},
+    run::{PERHAPS, Run, shown},
+    secret::{Made, Secret, SecretFile, State},
     step::Step,
 };
 
@@ -21,6 +21,7 @@ pub(crate) async fn ensure(
     run: &mut Run<'_>,
     project: Option<&str>,
     name: &str,
+    is_expected: bool,
 ) -> Result<Option<String>, SetupError> {
     let zitadel = run.zitadel;
     let find = async || {
@@ -47,7 +48,7 @@ pub(crate) async fn ensure(
         let answer = zitadel.call(method, &request).await.doing(&*doing)?;
         text(&answer, "applicationId", &doing)
     };
-    run.ensure(Step::new("application", name), WRITE, find, make).await
+    run.ensure(Step::new("application", name), is_expected, WRITE, find, make).await
 }
 
 fn check(found: &Value, name: &str) -> Result<(), SetupError> {
@@ -94,7 +95,7 @@ async fn check_key(zitadel: &Management, application: &str, text: &str) -> Resul
         Ok(keys.into_iter().find(|key| at(key, "/keyId") == id))
     };
     let is_good = |key: Value| !expiry::is_over(at(&key, "/expirationDate"));
-    let is_good = shown(find, LAG).await?.is_some_and(is_good);
+    let is_good = shown(find, PERHAPS).await?.is_some_and(is_good);
     Ok(if is_good { State::Good { id: id.to_owned() } } else { State::Dead })
 }
 
@@ -109,7 +110,7 @@ async fn remove_lost(
         let keys = keys(zitadel, application).await?;
         Ok(keys.into_iter().find(|key| expiry::is_same(at(key, "/expirationDate"), end)))
     };
-    let Some(lost) = shown(find, LAG).await? else { return Ok(()) };
+    let Some(lost) = shown(find, PERHAPS).await? else { return Ok(()) };
     let request = json!({"keyId": lost["keyId"], "applicationId": application, "projectId": project});
     let method = "application.v2.ApplicationService/DeleteApplicationKey";
     zitadel.call(method, &request).await.doing("removing a key that was never received").gone()

@@ -9,7 +9,7 @@ use crate::{
     answer::{Doing, all, at, list, text},
     error::SetupError,
     organization::Organization,
-    run::{LAG, Run, shown},
+    run::{Run, SURELY, shown},
     step::{Sign, Step},
 };
 
@@ -55,7 +55,7 @@ impl Wanted<'_> {
         if made.as_ref().is_err_and(|error| error.is(RefusalKind::AlreadyExists)) {
             // The list has lagged behind.
             let hidden = || SetupError::Hidden { what: "authorization", name: self.name.to_owned() };
-            let found = shown(async || self.find(zitadel).await, LAG).await?.ok_or_else(hidden)?;
+            let found = shown(async || self.find(zitadel).await, SURELY).await?.ok_or_else(hidden)?;
             return self.widen(run, step, found).await;
         }
         run.record(step.id(&text(&made?, "id", &doing)?).is(Sign::Create, true));

@@ -17,6 +17,7 @@ pub(crate) async fn ensure(
     run: &mut Run<'_>,
     organization: &Organization,
     name: &str,
+    is_expected: bool,
 ) -> Result<Option<String>, SetupError> {
     let zitadel = run.zitadel;
     let find = async || {
@@ -40,7 +41,7 @@ pub(crate) async fn ensure(
             zitadel.call("project.v2.ProjectService/CreateProject", &request).await.doing(&*doing)?;
         text(&answer, "projectId", &doing)
     };
-    run.ensure(Step::new("project", name), "project.create", find, make).await
+    run.ensure(Step::new("project", name), is_expected, "project.create", find, make).await
 }
 
 /// The roles of the project; `None` for one that is not made yet.

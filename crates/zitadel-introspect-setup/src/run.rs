@@ -10,8 +10,10 @@ use crate::{
     step::{Sign, Step},
 };
 
-/// How long a list may lag behind what was made; ZITADEL's took at most 35 ms.
-pub(crate) const LAG: Duration = Duration::from_secs(3);
+/// How long a list is looked at for a thing that is there, since ZITADEL says so; its lists lag behind by at most 35 ms.
+pub(crate) const SURELY: Duration = Duration::from_secs(3);
+/// How long a list is looked at for a thing that may be there.
+pub(crate) const PERHAPS: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a set-up may do. It looks for each thing in any case.
@@ -95,15 +97,18 @@ impl<'r> Run<'r> {
         may
     }
 
-    /// A thing with an id: the one that is there, or a new one; `None` in a plan if there is none.
+    /// A thing with an id: the one that is there, or a new one; `None` in a plan if there is none. `is_expected`: a file
+    /// has something of it, so it was made before, and perhaps a moment ago.
     pub(crate) async fn ensure(
         &mut self,
         step: Step,
+        is_expected: bool,
         right: &'static str,
         find: impl AsyncFn() -> Result<Option<String>, SetupError>,
         make: impl AsyncFn() -> Result<String, SetupError>,
     ) -> Result<Option<String>, SetupError> {
-        if let Some(id) = find().await? {
+        let found = if is_expected { shown(&find, PERHAPS).await? } else { find().await? };
+        if let Some(id) = found {
             self.record(step.id(&id).is(Sign::Same, true));
             return Ok(Some(id));
         }
@@ -113,7 +118,7 @@ impl<'r> Run<'r> {
         let (id, sign) = match make().await {
             Err(error) if error.is(RefusalKind::AlreadyExists) => {
                 let hidden = || SetupError::Hidden { what: step.what, name: step.name.clone() };
-                (shown(find, LAG).await?.ok_or_else(hidden)?, Sign::Same)
+                (shown(find, SURELY).await?.ok_or_else(hidden)?, Sign::Same)
             }
             outcome => (outcome?, Sign::Create),
         };

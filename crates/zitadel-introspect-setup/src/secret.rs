@@ -12,15 +12,19 @@ use crate::{
     step::{Sign, Step},
 };
 
-/// How long a list is looked at for a secret that it may not show yet.
-pub(crate) const LAG: Duration = Duration::from_millis(500);
-
 /// Where a secret goes, and how long it lives.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SecretFile<'f> {
     pub(crate) path: &'f Path,
     /// `None` for no end.
     pub(crate) lifetime: Option<Duration>,
+}
+
+impl SecretFile<'_> {
+    /// The file is there, or a run was stopped while it asked for the secret.
+    pub(crate) fn is_begun(&self) -> bool {
+        secret_file::is_begun(self.path)
+    }
 }
 
 /// The state of a secret that stands in a file.

@@ -31,6 +31,11 @@ pub(crate) fn look(path: &Path) -> Result<Option<SecretString>, SetupError> {
     }
 }
 
+/// Whether the file is there, or was about to get its secret.
+pub(crate) fn is_begun(path: &Path) -> bool {
+    path.exists() || beside(path, "pending").exists()
+}
+
 fn read(path: &Path) -> io::Result<SecretString> {
     let mut text = String::new();
     File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;

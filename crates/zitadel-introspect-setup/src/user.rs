@@ -10,8 +10,8 @@ use crate::{
     error::SetupError,
     expiry,
     organization::Organization,
-    run::{Run, shown},
-    secret::{LAG, Made, Secret, SecretFile, State},
+    run::{PERHAPS, Run, shown},
+    secret::{Made, Secret, SecretFile, State},
     step::Step,
 };
 
@@ -23,11 +23,12 @@ pub(crate) async fn ensure(
     run: &mut Run<'_>,
     organization: &Organization,
     name: &str,
+    is_expected: bool,
 ) -> Result<Option<String>, SetupError> {
     let zitadel = run.zitadel;
     let find = async || find(zitadel, organization, name).await;
     let make = async || create(zitadel, organization, name).await;
-    run.ensure(Step::new("service user", name), WRITE, find, make).await
+    run.ensure(Step::new("service user", name), is_expected, WRITE, find, make).await
 }
 
 /// The id of a service user.
@@ -107,7 +108,7 @@ async fn remove_lost_token(zitadel: &Management, user: &str, end: &str) -> Resul
         let tokens = all(zitadel, method, request, "result", "looking for the tokens of the user").await?;
         Ok(tokens.into_iter().find(|token| expiry::is_same(at(token, "/expirationDate"), end)))
     };
-    match shown(find, LAG).await? {
+    match shown(find, PERHAPS).await? {
         Some(lost) => remove_token(zitadel, user, at(&lost, "/id")).await,
         None => Ok(()),
     }
@@ -166,7 +167,7 @@ async fn remove_lost_key(zitadel: &Management, user: &str, end: &str) -> Result<
         let added = events(zitadel, user, "user.machine.key.added").await?;
         Ok(added.into_iter().find(|event| expiry::is_same(at(event, "/payload/expirationDate"), end)))
     };
-    let Some(lost) = shown(find, LAG).await? else { return Ok(()) };
+    let Some(lost) = shown(find, PERHAPS).await? else { return Ok(()) };
     let request = json!({"userId": user, "keyId": at(&lost, "/payload/keyId")});
     zitadel.call("user.v2.UserService/RemoveKey", &request).await.doing("removing a lost key").gone()
 }

@@ -68,9 +68,9 @@ impl FeedSetup {
         let administrator = self.administrator(zitadel).await?;
         let organization = &administrator.organization;
         let go = async |run: &mut Run<'_>| {
-            let reader = user::ensure(run, organization, &self.user).await?;
-            ensure_role(run, reader.as_deref(), &self.user).await?;
             let file = SecretFile { path: &self.key_file, lifetime: self.key_lifetime };
+            let reader = user::ensure(run, organization, &self.user, file.is_begun()).await?;
+            ensure_role(run, reader.as_deref(), &self.user).await?;
             user::ensure_key(run, reader.as_deref(), &file).await
         };
         perform(zitadel, mode, (&administrator, Needs::InstanceOwner), tell, go).await

@@ -12,7 +12,7 @@ use crate::{
     error::SetupError,
     events::executions::{Executions, On},
     rights::{Administrator, Needs},
-    run::{LAG, Mode, Outcome, Run, perform, shown},
+    run::{Mode, Outcome, Run, SURELY, perform, shown},
     secret_file,
     step::{Sign, Step},
 };
@@ -192,7 +192,7 @@ impl WebhookSetup {
             // The list has lagged behind.
             let find = async || Ok(targets(zitadel).await?.into_iter().find(|target| target.name == name));
             let hidden = || SetupError::Hidden { what: "target", name: name.to_owned() };
-            return shown(find, LAG).await?.ok_or_else(hidden);
+            return shown(find, SURELY).await?.ok_or_else(hidden);
         }
         let answer = made?;
         Ok(Target {
