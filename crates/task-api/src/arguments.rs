@@ -104,7 +104,7 @@ impl Arguments {
 
     /// Everybody on a machine can read the command lines of its processes.
     fn refuse_passwords(&self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
+        let matches = innermost(matches);
         let is_flag = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
         let refuse = |problem: &str| Err(Self::command().error(ErrorKind::ArgumentConflict, problem));
         let has_password = |address: Option<&SecretString>| {
@@ -134,4 +134,9 @@ impl Arguments {
         }
         Ok(())
     }
+}
+
+/// The matches of the command that runs: those of `setup api` are two levels down.
+fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, inner)| innermost(inner))
 }

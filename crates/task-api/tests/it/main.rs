@@ -10,6 +10,7 @@ mod openapi;
 mod operations;
 mod raw;
 mod settings;
+mod setup;
 mod store;
 mod tls;
 

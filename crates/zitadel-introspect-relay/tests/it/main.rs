@@ -308,3 +308,22 @@ async fn bad_settings_end_the_start_with_one_line() {
         }
     }
 }
+
+#[tokio::test]
+async fn setup_makes_the_credential_of_a_relay() {
+    let (issuer, folder) = (Issuer::start().await, tempfile::tempdir().unwrap());
+    let admin = issuer.service_user("administrator");
+    admin.set_instance_role("IAM_OWNER");
+    admin.pat().write_file(folder.path().join("admin.token")).unwrap();
+    let setup = async || {
+        let mut command = Command::new(RELAY);
+        command.current_dir(folder.path()).args(["setup", "events", "--feed", "--domain", &issuer.url()]);
+        let output = command.args(["--admin-token-file", "admin.token"]).output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = setup().await;
+    assert!(said.contains("+ key           \"events-key.json\""), "{said}");
+    assert!(said.contains("--event-feed-key events-key.json"), "{said}");
+    assert!(setup().await.contains("= key           \"events-key.json\""));
+}
