@@ -31,6 +31,8 @@ use crate::{
 const MOST_BYTES: u64 = 64 * 1024;
 /// A pipe without a writer, or a terminal without input, would be waited for without an end.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// ZITADEL's ids have 18 digits or more.
+const SHORTEST_ID: usize = 15;
 const REMEDY: &str = "make a personal access token of an administrator in ZITADEL's Console";
 
 /// The instance that is set up, and the way to it.
@@ -59,6 +61,7 @@ pub(crate) async fn api(
     let (how, screen) = (&arguments.how, Screen::new(&arguments.how));
     let run = async || {
         let project = project.ok_or("--project is missing: the name of the project, such as tasks")?;
+        check_name(project)?;
         let (setup, zitadel) = (arguments.setup(project), management(&instance, how).await?);
         let mut tell = |step: &_| screen.step(step);
         let outcome = setup.run(&zitadel, how.mode(), &mut tell).await.map_err(|error| told(&error))?;
@@ -75,6 +78,14 @@ pub(crate) async fn api(
     let project = outcome.id_of("project").unwrap_or_default().to_owned();
     screen::how_to_start(&instance.network, zitadel.issuer(), &project, arguments, &setup);
     Ok(Some(MadeApi { project, key_file: arguments.key_file.clone() }))
+}
+
+/// A server takes the id of its project by the same setting, perhaps from the environment.
+fn check_name(project: &str) -> Result<(), String> {
+    if project.len() < SHORTEST_ID || !project.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(());
+    }
+    Err("--project: this is an id; for a set-up give the name of the project, such as tasks".to_owned())
 }
 
 /// Sets up who reads events, and the target of webhooks.

@@ -24,6 +24,14 @@ pub(crate) struct Administrator {
     roles_of_instance: Vec<String>,
 }
 
+/// A user without any role does not even see the name of its organization.
+async fn own_organization(zitadel: &Management, id: String) -> Result<Organization, SetupError> {
+    match organization::find(zitadel, &id).await {
+        Err(SetupError::Conflict { .. }) => Ok(Organization { name: id.clone(), id }),
+        found => found,
+    }
+}
+
 /// The least role with which a set-up works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Needs {
@@ -45,7 +53,7 @@ impl Administrator {
             roles_of_instance.filter_map(|role| role.as_str().map(str::to_owned)).collect();
         let organization = match named {
             Some(named) => organization::find(zitadel, named).await?,
-            None => Organization { name: own.clone(), id: own },
+            None => own_organization(zitadel, own).await?,
         };
         let path = "/auth/v1/permissions/zitadel/me/_search";
         let asked = zitadel.post(path, Some(&organization.id), &json!({})).await;

@@ -179,6 +179,7 @@ async fn mistakes_are_one_line_that_names_the_flag() {
     for (arguments, parts) in [
         ("api --admin-token-file admin.token", vec!["--project is missing"]),
         ("api --project tasks", vec!["--admin-token-file"]),
+        ("api --project 400949520696937510 --admin-token-file admin.token", vec!["--project: this is an id"]),
         ("api --project tasks --admin-token-file missing", vec!["--admin-token-file", "cannot be read"]),
         ("api --project tasks --admin-token-file empty", vec!["--admin-token-file", "holds no token"]),
         (&*long, vec!["--admin-token-file", "not shown"]),
