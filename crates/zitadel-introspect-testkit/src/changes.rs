@@ -234,13 +234,13 @@ impl State {
     }
 
     /// Replaces the roles of a grant. The event of the v2 API does not name the user.
-    pub(crate) fn change_grant(&mut self, id: &str, roles: Vec<String>, is_v1: bool) {
+    pub(crate) fn change_grant(&mut self, id: &str, roles: &[String], is_v1: bool) {
         let grant = self.grant(id);
         if grant.roles == roles {
             return; // no change, no event
         }
         let user = grant.user.clone();
-        grant.roles.clone_from(&roles);
+        roles.clone_into(&mut grant.roles);
         let (event, payload) = if is_v1 {
             ("user.grant.changed", json!({"roleKeys": roles, "userId": user}))
         } else {

@@ -244,14 +244,11 @@ impl Faults {
                 && (fault.token.is_none() || fault.token.as_deref() == token)
                 && fault.call.as_ref().is_none_or(|call| path.ends_with(&**call))
         };
-        for fault in self.0.iter_mut().filter(|fault| concerns(fault)) {
-            if fault.after == 0 {
-                break;
-            }
-            fault.after -= 1;
+        let at = self.0.iter().position(concerns)?;
+        if self.0[at].after > 0 {
+            self.0[at].after -= 1;
             return None;
         }
-        let at = self.0.iter().position(concerns)?;
         let kind = self.0[at].kind.clone();
         if let Some(times) = &mut self.0[at].times {
             *times -= 1;

@@ -47,7 +47,7 @@ impl World {
     }
 
     async fn end(&self, running: impl Future<Output = std::io::Result<Output>>) -> (Option<i32>, String) {
-        let output = tokio::time::timeout(Duration::from_secs(60), running).await.unwrap().unwrap();
+        let output = tokio::time::timeout(Duration::from_mins(1), running).await.unwrap().unwrap();
         let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
         assert!(!said.contains(&self.token), "{said}");
         (output.status.code(), said)

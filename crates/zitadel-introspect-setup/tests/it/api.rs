@@ -209,14 +209,14 @@ async fn settings_that_cannot_be_meant_are_refused_before_anything_is_asked() {
 #[tokio::test]
 async fn no_secret_stands_in_what_is_told() {
     let world = World::of_owner().await;
-    let mut told = String::new();
+    let mut told = Vec::new();
     let outcome = world
         .tasks()
-        .run(&world.zitadel, Mode::apply(), &mut |step| told.push_str(&format!("{step} {step:?}\n")))
+        .run(&world.zitadel, Mode::apply(), &mut |step| told.extend([step.to_string(), format!("{step:?}")]))
         .await
         .unwrap();
     let report =
-        format!("{told}{outcome:?}{}{:?}", serde_json::to_string(&outcome.steps).unwrap(), world.zitadel);
+        format!("{told:?}{outcome:?}{}{:?}", serde_json::to_string(&outcome.steps).unwrap(), world.zitadel);
     let key: serde_json::Value = serde_json::from_str(&world.text("key.json")).unwrap();
     for secret in [&world.text("boss.token"), &world.text("viewer.token"), key["key"].as_str().unwrap()] {
         assert!(!report.contains(secret.trim()));

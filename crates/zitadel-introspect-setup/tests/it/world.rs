@@ -15,12 +15,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// With an IAM_OWNER.
+    /// With an owner of the instance.
     pub(crate) async fn new() -> Self {
         Self::with(|_, admin| admin.set_instance_role("IAM_OWNER")).await
     }
 
-    /// With an ORG_OWNER of the default organization: enough for an API.
+    /// With an owner of the default organization: enough for an API.
     pub(crate) async fn of_owner() -> Self {
         Self::with(|issuer, admin| admin.set_organization_role(&issuer.default_organization(), "ORG_OWNER"))
             .await
@@ -76,7 +76,7 @@ impl World {
         }
         let mut targets = self.list("action.v2.ActionService/ListTargets", json!({}), "targets").await;
         let executions = self.list("action.v2.ActionService/ListExecutions", json!({}), "executions").await;
-        let mut executions: Vec<_> = executions.into_iter().map(|one| named(one, &targets)).collect();
+        let mut executions: Vec<_> = executions.iter().map(|one| named(one, &targets)).collect();
         for target in &mut targets {
             *target = json!([target["name"], target["endpoint"]]);
         }
@@ -135,7 +135,7 @@ fn keys(roles: &Value) -> Vec<Value> {
 }
 
 /// An execution with the names of its targets.
-fn named(execution: Value, targets: &[Value]) -> Value {
+fn named(execution: &Value, targets: &[Value]) -> Value {
     let name =
         |id: &Value| targets.iter().find(|target| target["id"] == *id).map(|target| target["name"].clone());
     let names: Vec<_> = execution["targets"].as_array().into_iter().flatten().map(name).collect();

@@ -251,7 +251,7 @@ impl RoleGrant {
         self.shared.change(|state| {
             let project = state.grant(&self.id).project.clone();
             check_roles(state, &project, &roles);
-            state.change_grant(&self.id, roles, is_v1);
+            state.change_grant(&self.id, &roles, is_v1);
         });
     }
 

@@ -65,7 +65,7 @@ pub(crate) fn update(call: &mut Call<'_>) -> Outcome {
     let roles = call.message.texts("roleKeys")?;
     let found = mine(call, WRITE)?.ok_or_else(unknown)?;
     check_roles(call.state, &found.project, &roles)?;
-    call.state.change_grant(&found.id, roles, false);
+    call.state.change_grant(&found.id, &roles, false);
     Ok(json!({"changeDate": call.state.dates(&found.id).1}))
 }
 

@@ -27,6 +27,7 @@ pub(crate) fn user(call: &mut Call<'_>) -> Outcome {
 }
 
 /// `POST /auth/v1/memberships/me/_search`
+#[expect(clippy::unnecessary_wraps, reason = "as all calls")]
 pub(crate) fn memberships(call: &mut Call<'_>) -> Outcome {
     let own = call.state.memberships.iter().filter(|own| own.user == call.caller);
     let found: Vec<_> = own.map(|own| membership(call, own)).collect();
@@ -61,6 +62,7 @@ fn membership(call: &Call<'_>, own: &Membership) -> Value {
 }
 
 /// `POST /auth/v1/permissions/zitadel/me/_search`
+#[expect(clippy::unnecessary_wraps, reason = "as all calls")]
 pub(crate) fn permissions(call: &mut Call<'_>) -> Outcome {
     let found = rights::permissions(call.state, &call.caller, &call.organization);
     Ok(if found.is_empty() { json!({}) } else { json!({"result": found}) })
