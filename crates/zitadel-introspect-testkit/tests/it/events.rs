@@ -11,13 +11,13 @@ use crate::world::World;
 
 const RECORDING: &str = include_str!("../recordings/events.json");
 
-struct Webhook {
-    signature: String,
-    body: String,
+pub(crate) struct Webhook {
+    pub(crate) signature: String,
+    pub(crate) body: String,
 }
 
 /// A target that hands on what it is sent.
-async fn target() -> (String, mpsc::UnboundedReceiver<Webhook>) {
+pub(crate) async fn target() -> (String, mpsc::UnboundedReceiver<Webhook>) {
     let (sender, webhooks) = mpsc::unbounded_channel();
     let take =
         async |State(sender): State<mpsc::UnboundedSender<Webhook>>, headers: HeaderMap, body: Bytes| {
@@ -32,7 +32,7 @@ async fn target() -> (String, mpsc::UnboundedReceiver<Webhook>) {
 }
 
 /// `t=<unix>,v1=<hex>` over `<t>.<body>`, checked with another implementation of HMAC.
-fn is_signed(webhook: &Webhook, key: &str) -> bool {
+pub(crate) fn is_signed(webhook: &Webhook, key: &str) -> bool {
     let (time, hex) = webhook.signature.split_once(",v1=").unwrap();
     let time = time.strip_prefix("t=").unwrap();
     let message = format!("{time}.{}", webhook.body);

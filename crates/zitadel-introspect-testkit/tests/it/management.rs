@@ -7,9 +7,12 @@ use std::{
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use zitadel_introspect_testkit::{Issuer, Profile};
+use zitadel_introspect_testkit::{Endpoint, Fault, Issuer, Profile};
 
-use crate::world::client;
+use crate::{
+    events::{is_signed, target},
+    world::client,
+};
 
 const RECORDING: &str = include_str!("../recordings/setup.json");
 
@@ -252,4 +255,86 @@ async fn every_recorded_call_is_answered_as_it_was() {
     let _ = io::stderr().write_all(line.as_bytes());
     assert!(failures.is_empty(), "{} of {replayed}:\n{}", failures.len(), failures.join("\n"));
     assert_eq!(replayed, 269);
+}
+
+/// An instance with an administrator.
+struct Managed {
+    issuer: Issuer,
+    token: String,
+}
+
+impl Managed {
+    async fn new() -> Self {
+        let issuer = Issuer::start().await;
+        let admin = issuer.service_user("administrator");
+        admin.set_instance_role("IAM_OWNER");
+        let token = admin.pat().to_string();
+        Self { issuer, token }
+    }
+
+    async fn send(&self, method: &str, body: &Value) -> reqwest::Result<(u16, Value)> {
+        let asking =
+            client().post(format!("{}/zitadel.{method}", self.issuer.url())).bearer_auth(&self.token);
+        let asking = asking.header("content-type", "application/json").body(body.to_string());
+        let answer = asking.send().await?;
+        let status = answer.status().as_u16();
+        Ok((status, serde_json::from_str(&answer.text().await?).unwrap()))
+    }
+
+    async fn call(&self, method: &str, body: Value) -> (u16, Value) {
+        self.send(method, &body).await.unwrap()
+    }
+
+    async fn target(&self, name: &str, url: &str) -> (Value, String) {
+        let body = json!({"name": name, "endpoint": url, "timeout": "5s", "restWebhook": {}});
+        let (_, answer) = self.call("action.v2.ActionService/CreateTarget", body).await;
+        (answer["id"].clone(), answer["signingKey"].as_str().unwrap().to_owned())
+    }
+
+    async fn set(&self, condition: Value, targets: &[&Value]) {
+        let body = json!({"condition": {"event": condition}, "targets": targets});
+        assert_eq!(self.call("action.v2.ActionService/SetExecution", body).await.0, 200);
+    }
+}
+
+#[tokio::test]
+async fn the_targets_of_the_best_match_alone_are_called() {
+    let managed = Managed::new().await;
+    let (url, mut webhooks) = target().await;
+    let (exact, exact_key) = managed.target("exact", &url).await;
+    let (group, group_key) = managed.target("group", &url).await;
+    let (all, all_key) = managed.target("all", &url).await;
+    let (away, _) = managed.target("away", "https://tasks.example.com/hook").await;
+    let robot = managed.issuer.service_user("robot");
+    managed.set(json!({"event": "user.locked"}), &[&exact, &away]).await;
+    managed.set(json!({"group": "user"}), &[&group]).await;
+    managed.set(json!({"all": true}), &[&all]).await;
+    // Setting an execution is an event as well.
+    let set = webhooks.recv().await.unwrap();
+    assert!(set.body.contains("execution.set") && is_signed(&set, &all_key), "{}", set.body);
+    robot.lock();
+    robot.unlock();
+    let _ = managed.issuer.project("p");
+    for (kind, key) in [("user.locked", exact_key), ("user.unlocked", group_key), ("project.added", all_key)]
+    {
+        let webhook = webhooks.recv().await.unwrap();
+        assert!(webhook.body.contains(&format!("\"{kind}\"")), "{}", webhook.body);
+        assert!(is_signed(&webhook, &key), "{kind} is signed with the key of its own target");
+    }
+    assert!(webhooks.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_fault_can_lose_the_request_or_the_answer_of_one_call() {
+    let managed = Managed::new().await;
+    let organization = managed.issuer.default_organization().id();
+    let create = "project.v2.ProjectService/CreateProject";
+    let project = |name: &str| json!({"organizationId": organization, "name": name});
+    managed.issuer.inject(Fault::refuse().on(Endpoint::Management).for_call(create).after(1).times(1));
+    assert_eq!(managed.call(create, project("first")).await.0, 200);
+    assert!(managed.send(create, &project("second")).await.is_err());
+    assert_eq!(managed.call(create, project("second")).await.0, 200, "the request was lost");
+    managed.issuer.inject(Fault::reset().on(Endpoint::Management).for_call(create).times(1));
+    assert!(managed.send(create, &project("third")).await.is_err());
+    assert_eq!(managed.call(create, project("third")).await.0, 409, "the answer was lost");
 }
