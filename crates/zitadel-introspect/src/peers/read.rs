@@ -66,9 +66,7 @@ impl Reader {
             }
         }
     }
-}
 
-impl Reader {
     /// One read. True if it came to the end of the log.
     async fn read(&mut self, engine: &Arc<Engine>, peers: &Peers) -> Result<bool, StoreError> {
         let now = engine.clock.now();

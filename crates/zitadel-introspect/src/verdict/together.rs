@@ -11,7 +11,7 @@ use crate::{
         engine::Engine,
         evict::Evict,
         freshness::Freshness,
-        shared::{YOUNGER, asked_at, item::Item, outbox::Pending},
+        shared::{YOUNGER, asked_at, outbox::Pending},
     },
 };
 
@@ -19,9 +19,7 @@ impl Engine {
     /// Evicts here, and tells the other instances.
     pub(crate) fn evict(&self, evictions: &[Evict]) {
         if let Some(peers) = &self.peers {
-            let pending =
-                |what: &Evict| Pending { item: Item::evict(what.clone()), evicts: vec![what.clone()] };
-            peers.publish(evictions.iter().map(pending));
+            peers.publish(evictions.iter().cloned().map(Pending::evicting));
         }
         self.cache.evict(evictions, self.clock.now().instant);
     }
@@ -42,8 +40,7 @@ impl Engine {
         let Some(peers) = &self.peers else { return };
         let id = active.and_then(|active| active.claims.token_id()).map(|id| Evict::TokenId(id.into()));
         let names = peers.seals.names(token.as_bytes()).map(Evict::Name);
-        let pending = |what: Evict| Pending { item: Item::evict(what.clone()), evicts: vec![what] };
-        peers.publish(names.chain(id).map(pending));
+        peers.publish(names.chain(id).map(Pending::evicting));
     }
 
     /// A verdict that another instance has asked for. `held`: the verdict that it would replace.

@@ -463,7 +463,7 @@ impl World {
                 let new: Vec<Evict> = self.events[own.read..].iter().map(|(_, token)| user(*token)).collect();
                 own.read = self.events.len();
                 own.cache.evict(&new, now);
-                own.log.outbox.publish(new.into_iter().map(pending));
+                own.log.outbox.publish(new.into_iter().map(Pending::evicting));
             }
             Polling::Read { wall, store } => self.tell(index, wall, store),
         }
@@ -540,7 +540,7 @@ impl World {
             let own = &mut self.instances[index];
             self.evicted[index][token] = Some(self.now);
             own.cache.evict(&[user(token)], now);
-            own.log.outbox.publish([pending(user(token))]);
+            own.log.outbox.publish([Pending::evicting(user(token))]);
         }
     }
 
@@ -592,10 +592,6 @@ impl Instance {
 
 fn user(token: usize) -> Evict {
     Evict::User(format!("user-{token}").into())
-}
-
-fn pending(what: Evict) -> Pending {
-    Pending { item: Item::evict(what.clone()), evicts: vec![what] }
 }
 
 fn evicts(item: &Item) -> Vec<Evict> {

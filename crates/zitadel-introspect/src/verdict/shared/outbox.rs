@@ -42,6 +42,13 @@ pub(crate) struct Pending {
     pub(crate) evicts: Vec<Evict>,
 }
 
+impl Pending {
+    /// An eviction that is made here and told to the others.
+    pub(crate) fn evicting(what: Evict) -> Self {
+        Self { item: Item::evict(what.clone()), evicts: vec![what] }
+    }
+}
+
 struct Own {
     id: Id,
     items: Vec<Numbered>,
