@@ -3,7 +3,7 @@
 use zitadel_introspect::{ConfigError, IssuerError};
 
 /// The library's settings that appear in messages, and the flags that set them.
-const FLAGS: [(&str, &str); 30] = [
+const FLAGS: [(&str, &str); 35] = [
     ("issuer", "--domain"),
     ("connect_to", "--connect-to"),
     ("dangerous_allow_http", "--dangerous-allow-http"),
@@ -31,6 +31,11 @@ const FLAGS: [(&str, &str); 30] = [
     ("role", "--role"),
     ("robot", "--robot"),
     ("user", "--reader"),
+    ("key_file", "--key-file"),
+    ("key_lifetime", "--key-lifetime"),
+    ("token_folder", "--token-folder"),
+    ("token_lifetime", "--token-lifetime"),
+    ("signing_keys", "--signing-keys"),
     ("url", "--url"),
     ("prove", "--prove"),
     ("confirm_local_verdicts_within", "--confirm-local-verdicts-within"),

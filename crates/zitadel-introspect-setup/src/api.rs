@@ -165,7 +165,7 @@ impl ApiSetup {
     }
 
     async fn go(&self, run: &mut Run<'_>, organization: &Organization) -> Result<(), SetupError> {
-        let file = SecretFile { path: &self.key_file, lifetime: self.key_lifetime };
+        let file = self.key();
         let project = project::ensure(run, organization, &self.project, file.is_begun()).await?;
         let project = project.as_deref();
         project::ensure_roles(run, project, &self.roles).await?;
@@ -184,13 +184,21 @@ impl ApiSetup {
         Ok(())
     }
 
+    fn key(&self) -> SecretFile<'_> {
+        SecretFile { path: &self.key_file, lifetime: self.key_lifetime }
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let names = [("project", &self.project), ("application", &self.application)];
         let names = names.into_iter().chain(self.roles.iter().map(|role| ("role", role)));
         for (field, name) in names {
             check_name(field, name)?;
         }
+        self.key().check("key_file", "key_lifetime")?;
         for robot in &self.robots {
+            let path = self.token_file(&robot.name);
+            let file = SecretFile { path: &path, lifetime: Some(self.token_lifetime) };
+            file.check("token_folder", "token_lifetime")?;
             check_user_name("robot", &robot.name)?;
             if let Some(role) = robot.roles.iter().find(|role| !self.roles.contains(role)) {
                 let problem =

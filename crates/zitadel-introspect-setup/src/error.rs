@@ -105,7 +105,8 @@ impl SetupError {
 }
 
 fn shown(path: &std::path::Path) -> String {
-    echo::path(path).unwrap_or_else(|| "a file (its path is not shown: it may be a secret)".to_owned())
+    echo::path(path)
+        .unwrap_or_else(|| "a file of this set-up (its path is not shown: it may be a secret)".to_owned())
 }
 
 struct Listed<'a>(&'a [&'static str]);

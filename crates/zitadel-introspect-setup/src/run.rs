@@ -82,6 +82,10 @@ impl<'r> Run<'r> {
         self.may(step, sign, right, true)
     }
 
+    pub(crate) fn updates(&self) -> bool {
+        self.mode.updates
+    }
+
     pub(crate) fn applies(&self) -> bool {
         self.mode.applies
     }

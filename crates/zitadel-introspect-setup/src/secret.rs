@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
+use zitadel_introspect::ConfigError;
 
 use crate::{
     error::SetupError,
@@ -11,6 +12,8 @@ use crate::{
     secret_file::{self, Pending},
     step::{Sign, Step},
 };
+
+const SHORTEST_LIFETIME: Duration = Duration::from_secs(60);
 
 /// Where a secret goes, and how long it lives.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +24,16 @@ pub(crate) struct SecretFile<'f> {
 }
 
 impl SecretFile<'_> {
+    /// What can be told before anything is asked.
+    pub(crate) fn check(&self, field: &'static str, of_lifetime: &'static str) -> Result<(), ConfigError> {
+        secret_file::check_folder(field, self.path)?;
+        if self.lifetime.is_some_and(|lifetime| lifetime < SHORTEST_LIFETIME) {
+            let problem = "is shorter than a minute".to_owned();
+            return Err(ConfigError::invalid(of_lifetime, problem, "give a longer one, such as 90d"));
+        }
+        Ok(())
+    }
+
     /// The file is there, or a run was stopped while it asked for the secret.
     pub(crate) fn is_begun(&self) -> bool {
         secret_file::is_begun(self.path)
@@ -64,6 +77,9 @@ where
     pub(crate) async fn ensure(self, run: &mut Run<'_>, file: &SecretFile<'_>) -> Result<(), SetupError> {
         if let Some(text) = secret_file::look(file.path)? {
             let id = self.good(file.path, text.expose_secret().trim()).await?;
+            if run.applies() {
+                secret_file::tidy(file.path);
+            }
             run.record(self.step.id(&id).is(Sign::Same, true));
             return Ok(());
         }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use secrecy::SecretString;
+use zitadel_introspect::ConfigError;
 
 use crate::error::SetupError;
 
@@ -52,6 +53,9 @@ impl Pending {
         let mark = options.read(true).create(true).truncate(false).open(beside(path, "pending"));
         let mut mark = mark.map_err(|error| cannot(path, &error))?;
         mark.try_lock().map_err(|_| SetupError::file(path, "another set-up is making it just now"))?;
+        if path.exists() {
+            return Err(SetupError::file(path, "another set-up has just made it; run this again"));
+        }
         let mut lost = String::new();
         mark.read_to_string(&mut lost).map_err(|error| cannot(path, &error))?;
         let lost = Some(lost.trim().to_owned()).filter(|lost| !lost.is_empty());
@@ -69,9 +73,17 @@ impl Pending {
     /// Writes the secret. Fails if the file was made meanwhile by somebody else.
     pub(crate) fn finish(self, text: &str) -> Result<(), SetupError> {
         create(&self.path, text)?;
-        let _ = fs::remove_file(beside(&self.path, "pending"));
-        drop(self.mark);
+        // Whoever has opened the mark already must not take this secret for a lost one.
+        let _ = self.mark.set_len(0);
+        tidy(&self.path);
         Ok(())
+    }
+}
+
+/// Removes what a run that was stopped at its very end has left beside a whole file.
+pub(crate) fn tidy(path: &Path) {
+    for extension in ["new", "pending"] {
+        let _ = fs::remove_file(beside(path, extension));
     }
 }
 
@@ -115,4 +127,55 @@ fn beside(path: &Path, extension: &str) -> PathBuf {
     name.push(".");
     name.push(extension);
     name.into()
+}
+
+/// A folder that is missing is noticed before anything was made.
+pub(crate) fn check_folder(field: &'static str, path: &Path) -> Result<(), ConfigError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let problem = "its folder does not exist".to_owned();
+    Err(ConfigError::invalid(field, problem, "make the folder, or name a file in another one"))
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_whose_answer_was_lost_is_told_by_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.json");
+        let (mut pending, lost) = Pending::open(&path).unwrap();
+        assert_eq!(lost, None);
+        pending.mark("2099-01-01T00:00:00.123Z").unwrap();
+        assert!(is_begun(&path) && look(&path).unwrap().is_none());
+        let second = Pending::open(&path).err().unwrap().to_string();
+        assert!(second.contains("another set-up is making it just now"), "{second}");
+        drop(pending);
+        let (mut pending, lost) = Pending::open(&path).unwrap();
+        assert_eq!(lost.as_deref(), Some("2099-01-01T00:00:00.123Z"));
+        pending.mark("2099").unwrap();
+        // Another run has opened the mark before the secret is whole: it must not take the secret for a lost one.
+        let late = File::open(beside(&path, "pending")).unwrap();
+        pending.finish("secret").unwrap();
+        assert_eq!(io::read_to_string(late).unwrap(), "");
+        assert_eq!(look(&path).unwrap().unwrap().expose_secret(), "secret");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(Pending::open(&path).err().unwrap().to_string().contains("has just made it"));
+    }
+
+    #[test]
+    fn a_file_has_at_most_64_kib_and_is_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        create(&path, &"k".repeat(64 * 1024)).unwrap();
+        assert!(look(&path).unwrap().is_some());
+        assert!(create(&path, "other").is_err());
+        replace(&path, &"k".repeat(64 * 1024 + 1)).unwrap();
+        assert!(look(&path).unwrap_err().to_string().contains("larger than 64 KiB"));
+    }
 }

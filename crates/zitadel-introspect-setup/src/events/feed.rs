@@ -65,10 +65,11 @@ impl FeedSetup {
         mode: Mode,
         tell: &mut (dyn FnMut(&Step) + Send),
     ) -> Result<Outcome, SetupError> {
+        self.key().check("key_file", "key_lifetime")?;
         let administrator = self.administrator(zitadel).await?;
         let organization = &administrator.organization;
         let go = async |run: &mut Run<'_>| {
-            let file = SecretFile { path: &self.key_file, lifetime: self.key_lifetime };
+            let file = self.key();
             let reader = user::ensure(run, organization, &self.user, file.is_begun()).await?;
             ensure_role(run, reader.as_deref(), &self.user).await?;
             user::ensure_key(run, reader.as_deref(), &file).await
@@ -91,6 +92,12 @@ impl FeedSetup {
         let organization = &administrator.organization;
         let go = async |run: &mut Run<'_>| {
             let Some(id) = user::find(zitadel, organization, &self.user).await? else { return Ok(()) };
+            let held = roles(zitadel, &id).await?.unwrap_or_default();
+            if !held.iter().any(|role| role == VIEWER) {
+                let problem = "does not have the role IAM_OWNER_VIEWER, so this set-up has not made it";
+                let remedy = "name the service user that reads events";
+                return Err(SetupError::conflict("service user", &self.user, problem, remedy));
+            }
             let step = Step::new("service user", &*self.user).id(&id);
             if run.may_remove(&step, "user.delete") {
                 user::delete(zitadel, &id).await?;
@@ -99,6 +106,10 @@ impl FeedSetup {
             Ok(())
         };
         perform(zitadel, mode, (&administrator, Needs::InstanceOwner), tell, go).await
+    }
+
+    fn key(&self) -> SecretFile<'_> {
+        SecretFile { path: &self.key_file, lifetime: self.key_lifetime }
     }
 
     async fn administrator(&self, zitadel: &Management) -> Result<Administrator, SetupError> {

@@ -90,6 +90,7 @@ impl WebhookSetup {
         mode: Mode,
         tell: &mut (dyn FnMut(&Step) + Send),
     ) -> Result<Outcome, SetupError> {
+        secret_file::check_folder("signing_keys", &self.signing_keys)?;
         let administrator = administrator(zitadel).await?;
         let go = async |run: &mut Run<'_>| self.go(run).await;
         let mut outcome = perform(zitadel, mode, (&administrator, Needs::InstanceOwner), tell, go).await?;
@@ -133,7 +134,10 @@ impl WebhookSetup {
             };
         }
         let target = self.ensure_target(run, pair.called).await?;
-        self.ensure_key(run, target.as_ref())?;
+        if !self.ensure_key(run, target.as_ref())? {
+            // ZITADEL would sign with a key that the servers do not have.
+            return Ok(());
+        }
         for event in EventTarget::event_types() {
             let ours = target.as_ref().map_or("", |target| &target.id);
             let on = On::Event(event.to_owned());
@@ -203,8 +207,9 @@ impl WebhookSetup {
         })
     }
 
-    /// The key of the target, in the file. ZITADEL shows it again, so no answer is ever lost.
-    fn ensure_key(&self, run: &mut Run<'_>, target: Option<&Target>) -> Result<(), SetupError> {
+    /// The key of the target, in the file. ZITADEL shows it again, so no answer is ever lost. False if a file that is there
+    /// lacks it and stays as it is.
+    fn ensure_key(&self, run: &mut Run<'_>, target: Option<&Target>) -> Result<bool, SetupError> {
         let step = Step::new("signing key", self.signing_keys.display().to_string()).file(&self.signing_keys);
         let Some(text) = secret_file::look(&self.signing_keys)? else {
             if run.may_create(&step, WRITE_TARGET)
@@ -214,12 +219,12 @@ impl WebhookSetup {
                 secret_file::create(&self.signing_keys, &line)?;
                 run.record(step.is(Sign::Create, true));
             }
-            return Ok(());
+            return Ok(true);
         };
         let key = target.map(|target| target.signing_key.expose_secret());
         if key.is_some_and(|key| text.expose_secret().lines().any(|line| line.trim() == key)) {
             run.record(step.is(Sign::Same, true));
-            return Ok(());
+            return Ok(true);
         }
         let step = step.detail("lacks the key of the target");
         if run.may_change(&step, WRITE_TARGET)
@@ -230,8 +235,9 @@ impl WebhookSetup {
                 &format!("{}\n{key}\n", text.expose_secret().trim_end()),
             )?;
             run.record(step.is(Sign::Change, true));
+            return Ok(true);
         }
-        Ok(())
+        Ok(run.updates())
     }
 
     /// The first half of a change of keys: the servers learn the new key before ZITADEL signs with it.

@@ -197,11 +197,16 @@ async fn settings_that_cannot_be_meant_are_refused_before_anything_is_asked() {
         (tasks().role("r".repeat(201)), "role: "),
         (ApiSetup::new("a\nb", "key.json"), "project: "),
         (tasks().application("a".repeat(201)), "application: "),
+        (ApiSetup::new("tasks", world.file("none/key.json")), "key_file: its folder does not exist"),
+        (tasks().token_folder(world.file("none")), "token_folder: its folder does not exist"),
+        (tasks().token_lifetime(Duration::from_secs(59)), "token_lifetime: is shorter than a minute"),
+        (tasks().key_lifetime(Duration::ZERO), "key_lifetime: is shorter than a minute"),
     ] {
         let error = world.run(&setup, Mode::apply()).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
     assert_eq!(world.issuer.requests().len(), 0);
+    world.run(&tasks().token_lifetime(Duration::from_secs(60)), Mode::plan()).await.unwrap();
     let longest = tasks().role("r".repeat(200)).robot("u".repeat(200), [""; 0]);
     world.run(&longest, Mode::plan()).await.unwrap();
 }

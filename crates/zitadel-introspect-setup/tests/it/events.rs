@@ -156,6 +156,30 @@ async fn a_lost_file_of_signing_keys_is_written_again() {
 }
 
 #[tokio::test]
+async fn zitadel_does_not_sign_with_a_key_that_the_servers_lack() {
+    let world = World::new().await;
+    let setup = webhook(&world, URL);
+    std::fs::write(world.file("signing-keys"), "another-key-of-somebody\n").unwrap();
+    assert!(run(&world, &setup, Mode::apply()).await.leaves_differences());
+    assert_eq!(executions(&world).await, [Value::Null; 0]);
+    let plan = run(&world, &setup, Mode::plan().updating(true)).await;
+    assert!(plan.steps.len() > 2, "the plan of an update has the executions");
+    run(&world, &setup, Mode::apply().updating(true)).await;
+    assert_eq!(world.text("signing-keys").lines().count(), 2);
+    assert_eq!(executions(&world).await.len(), EventTarget::event_types().len());
+}
+
+#[tokio::test]
+async fn another_service_user_is_not_removed() {
+    let world = World::new().await;
+    let robot = world.issuer.service_user("robot");
+    let setup = FeedSetup::new("robot", world.file("events-key.json"));
+    let error = setup.remove(&world.zitadel, Mode::apply(), &mut |_| {}).await.unwrap_err().to_string();
+    assert!(error.contains("has not made it"), "{error}");
+    let _token = robot.pat();
+}
+
+#[tokio::test]
 async fn a_signing_key_is_changed_without_a_gap() {
     let world = World::new().await;
     let setup = webhook(&world, URL);
