@@ -13,7 +13,7 @@ use conformance::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, process::Command};
-use zitadel_introspect_testkit::Issuer;
+use zitadel_introspect_testkit::{Endpoint, Fault, Issuer};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_task-api");
 
@@ -203,6 +203,46 @@ async fn an_instance_that_is_away_in_the_middle_is_told() {
     let world = World::new().await;
     world.issuer.stop().await;
     expect(&world.setup(API).await, 2, &["nothing listens there", "the same command goes on from there"]);
+}
+
+/// How many of the things that these events tell are there: what was made less what was removed.
+fn live(issuer: &Issuer, made: &str, removed: &str) -> usize {
+    let count = |kind: &str| issuer.events().iter().filter(|event| event.event_type == kind).count();
+    count(made) - count(removed)
+}
+
+#[tokio::test]
+async fn a_process_that_is_killed_at_any_call_goes_on_from_there() {
+    let (mut call, mut is_whole) = (0, false);
+    while !is_whole {
+        call += 1;
+        let world = World::new().await;
+        let late = Fault::latency(Duration::from_millis(20)).on(Endpoint::Management);
+        world.issuer.inject(late.after(call - 1));
+        let mut command = world.command(&format!("{API} --json --admin-token-file admin.token"));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        tokio::select! {
+            ended = child.wait() => is_whole = ended.unwrap().success(),
+            () = world.issuer.asked(Endpoint::Management, call) => child.kill().await.unwrap(),
+        }
+        world.issuer.heal();
+        expect(&world.setup(&format!("{API} --json")).await, 0, &[]);
+        for (made, removed, expected) in [
+            ("project.added", "project.removed", 1),
+            ("project.role.added", "project.role.removed", 1),
+            ("project.application.added", "project.application.removed", 1),
+            ("project.application.oidc.key.added", "project.application.oidc.key.removed", 1),
+            ("user.machine.added", "user.removed", 3),
+            // That of the administrator among them.
+            ("user.pat.added", "user.pat.removed", 3),
+            ("user.grant.added", "user.grant.removed", 1),
+        ] {
+            assert_eq!(live(&world.issuer, made, removed), expected, "{made}, killed at call {call}");
+        }
+        let files = std::fs::read_dir(world.folder.path()).unwrap().count();
+        assert_eq!(files, 4, "killed at call {call}");
+    }
+    assert!(call > 30, "it was killed at each of its calls: {call}");
 }
 
 #[tokio::test]
