@@ -1,5 +1,8 @@
 //! The state of the instance: what ZITADEL would keep in its database.
 
+mod actions;
+mod members;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -10,6 +13,11 @@ use serde_json::Value;
 use crate::{
     events::{Aggregate, Event, Target, Webhooks},
     keys::{Algorithm, SigningKey},
+};
+
+pub(crate) use self::{
+    actions::{ActionTarget, Execution, On},
+    members::{Level, Membership},
 };
 
 pub(crate) type Id = String;
@@ -70,79 +78,6 @@ pub(crate) struct Birth {
     /// Microseconds since 1970.
     pub(crate) created: i64,
     pub(crate) changed: i64,
-}
-
-/// The roles of an administrator, and where they count.
-pub(crate) struct Membership {
-    pub(crate) user: Id,
-    pub(crate) level: Level,
-    pub(crate) roles: Vec<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Level {
-    Instance,
-    Organization(Id),
-    Project(Id),
-}
-
-/// The events of memberships on one level.
-pub(crate) struct MembershipEvents {
-    pub(crate) added: &'static str,
-    pub(crate) changed: &'static str,
-    pub(crate) removed: &'static str,
-}
-
-impl Level {
-    pub(crate) fn events(&self) -> MembershipEvents {
-        let (added, changed, removed) = match self {
-            Self::Instance => ("instance.member.added", "instance.member.changed", "instance.member.removed"),
-            Self::Organization(_) => ("org.member.added", "org.member.changed", "org.member.removed"),
-            Self::Project(_) => ("project.member.added", "project.member.changed", "project.member.removed"),
-        };
-        MembershipEvents { added, changed, removed }
-    }
-}
-
-/// A target of webhooks, made by a call.
-pub(crate) struct ActionTarget {
-    pub(crate) id: Id,
-    pub(crate) name: String,
-    pub(crate) endpoint: String,
-    /// `restWebhook`, `restCall` or `restAsync`, with its settings.
-    pub(crate) kind: (String, Value),
-    pub(crate) timeout: String,
-    pub(crate) signing_key: String,
-}
-
-/// The targets of one condition.
-pub(crate) struct Execution {
-    pub(crate) on: On,
-    pub(crate) targets: Vec<Id>,
-    /// When it was first set, and when it was last changed.
-    pub(crate) born: Birth,
-}
-
-/// The condition of an execution. ZITADEL calls the targets of the best match alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum On {
-    Event(String),
-    Group(String),
-    All,
-}
-
-impl On {
-    /// How well it matches an event: the event itself before the longest group before all.
-    pub(crate) fn fitness(&self, event: &str) -> Option<usize> {
-        match self {
-            Self::Event(own) => (own == event).then_some(usize::MAX),
-            Self::Group(group) => {
-                let rest = event.strip_prefix(&**group)?;
-                rest.starts_with('.').then_some(group.len())
-            }
-            Self::All => Some(0),
-        }
-    }
 }
 
 /// A key of a service user.

@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
+use serde_json::json;
 use url::Url;
 use zitadel_introspect::{ConfigError, EventTarget, Management, RefusalKind};
 
 use crate::{
-    answer::{Doing, Gone, all, at, text},
+    answer::{Doing, text},
     error::SetupError,
-    events::executions::{Executions, On},
+    events::{
+        calls::{Target, executions, remove_target, set, set_all, targets},
+        executions::{Executions, On},
+    },
     rights::{Administrator, Needs},
     run::{Mode, Outcome, Run, SURELY, perform, shown},
     secret_file,
@@ -19,8 +22,7 @@ use crate::{
 
 /// ZITADEL waits for an answer; a longer wait would hold up the events behind it.
 const TIMEOUT: &str = "2s";
-const WRITE_TARGET: &str = "action.target.write";
-const WRITE_EXECUTION: &str = "action.execution.write";
+pub(super) const WRITE_TARGET: &str = "action.target.write";
 const READS: [&str; 2] = ["action.target.read", "action.execution.read"];
 
 /// A target for ZITADEL's webhooks, with one execution for each event that ends or narrows verdicts.
@@ -32,16 +34,8 @@ const READS: [&str; 2] = ["action.target.read", "action.execution.read"];
 pub struct WebhookSetup {
     name: String,
     url: Url,
-    signing_keys: PathBuf,
+    pub(super) signing_keys: PathBuf,
     changes_key: bool,
-}
-
-/// A target as ZITADEL has it.
-struct Target {
-    id: String,
-    name: String,
-    endpoint: String,
-    signing_key: SecretString,
 }
 
 /// The targets of this set-up: the one that is called, and the one that waits while the key is changed.
@@ -179,7 +173,7 @@ impl WebhookSetup {
         Ok(Some(target))
     }
 
-    async fn create(&self, zitadel: &Management, name: &str) -> Result<Target, SetupError> {
+    pub(super) async fn create(&self, zitadel: &Management, name: &str) -> Result<Target, SetupError> {
         let doing = format!(
             "making the target {name:?} (newer versions of ZITADEL refuse an address of a private network, and one that they \
             cannot resolve)"
@@ -240,66 +234,8 @@ impl WebhookSetup {
         Ok(run.updates())
     }
 
-    /// The first half of a change of keys: the servers learn the new key before ZITADEL signs with it.
-    async fn prepare(&self, run: &mut Run<'_>, called: &Target) -> Result<(), SetupError> {
-        let name = self.names().into_iter().find(|name| *name != called.name).unwrap_or_default();
-        let step = Step::new("target", &*name).detail("waits with a new signing key; nothing calls it yet");
-        if !run.may_create(&step, WRITE_TARGET) {
-            return Ok(());
-        }
-        let waiting = self.create(run.zitadel, &name).await?;
-        run.record(step.id(&waiting.id).is(Sign::Create, true));
-        self.add_key(run, &waiting)
-    }
-
-    /// The second half: ZITADEL signs with the new key, and the old one is removed.
-    async fn change_over(
-        &self,
-        run: &mut Run<'_>,
-        called: &Target,
-        waiting: &Target,
-        found: &Executions,
-    ) -> Result<(), SetupError> {
-        let keys = secret_file::look(&self.signing_keys)?.unwrap_or_default();
-        let has =
-            |key: &SecretString| keys.expose_secret().lines().any(|line| line.trim() == key.expose_secret());
-        if !has(&waiting.signing_key) {
-            // The first half was stopped before the file was written.
-            let step = Step::new("signing key", self.signing_keys.display().to_string());
-            return if run.may_create(&step, WRITE_TARGET) { self.add_key(run, waiting) } else { Ok(()) };
-        }
-        set_all(run, found.moved(&called.id, &waiting.id), Sign::Change).await?;
-        remove_target(run, called).await?;
-        if run.applies() && has(&called.signing_key) {
-            let is_old = |line: &&str| line.trim() == called.signing_key.expose_secret();
-            let rest: String = keys
-                .expose_secret()
-                .lines()
-                .filter(|line| !is_old(line))
-                .fold(String::new(), |text, line| format!("{text}{line}\n"));
-            secret_file::replace(&self.signing_keys, &rest)?;
-        }
-        Ok(())
-    }
-
-    fn add_key(&self, run: &mut Run<'_>, target: &Target) -> Result<(), SetupError> {
-        let before = secret_file::look(&self.signing_keys)?;
-        let key = target.signing_key.expose_secret();
-        match before {
-            Some(text) => {
-                let text = text.expose_secret().trim_end();
-                secret_file::replace(&self.signing_keys, &format!("{text}\n{key}\n"))?;
-            }
-            None => secret_file::create(&self.signing_keys, &format!("{key}\n"))?,
-        }
-        let step = Step::new("signing key", self.signing_keys.display().to_string()).file(&self.signing_keys);
-        let detail = "has the old key and the new one: restart the servers, then run this once more";
-        run.record(step.detail(detail).is(Sign::Create, true));
-        Ok(())
-    }
-
     /// The names of the two targets.
-    fn names(&self) -> [String; 2] {
+    pub(super) fn names(&self) -> [String; 2] {
         [self.name.clone(), format!("{}-2", self.name)]
     }
 
@@ -336,67 +272,4 @@ async fn administrator(zitadel: &Management) -> Result<Administrator, SetupError
     let administrator = Administrator::ask(zitadel, None).await?;
     administrator.check(READS, Needs::InstanceOwner)?;
     Ok(administrator)
-}
-
-async fn targets(zitadel: &Management) -> Result<Vec<Target>, SetupError> {
-    let doing = "looking for the targets of webhooks";
-    let found = all(zitadel, "action.v2.ActionService/ListTargets", json!({}), "targets", doing).await?;
-    let read = |found: &Value| {
-        Ok(Target {
-            id: text(found, "id", doing)?,
-            name: text(found, "name", doing)?,
-            endpoint: at(found, "/endpoint").to_owned(),
-            signing_key: SecretString::from(at(found, "/signingKey")),
-        })
-    };
-    found.iter().map(read).collect()
-}
-
-async fn executions(zitadel: &Management) -> Result<Executions, SetupError> {
-    let method = "action.v2.ActionService/ListExecutions";
-    let found = all(zitadel, method, json!({}), "executions", "looking for the executions").await?;
-    Ok(Executions::read(&found))
-}
-
-async fn set_all(run: &mut Run<'_>, all: Vec<(On, Vec<String>)>, sign: Sign) -> Result<(), SetupError> {
-    for (on, targets) in all {
-        set(run, &on, &targets, sign).await?;
-    }
-    Ok(())
-}
-
-async fn set(run: &mut Run<'_>, on: &On, targets: &[String], sign: Sign) -> Result<(), SetupError> {
-    let step = Step::new("execution", on.name());
-    let others = targets.len().saturating_sub(1);
-    let step = match (sign, others) {
-        (Sign::Create, 1..) => step.detail(format!("beside {others} of others")),
-        _ => step,
-    };
-    if !run.may_set(&step, sign, WRITE_EXECUTION) {
-        return Ok(());
-    }
-    let request = json!({"condition": on.to_json(), "targets": targets});
-    let set = run.zitadel.call("action.v2.ActionService/SetExecution", &request).await;
-    match set.doing(format!("setting the execution on {:?}", on.name())) {
-        Err(SetupError::Call { error, .. }) if error.to_string().contains("condition is invalid") => {
-            run.record(step.detail("left out: this ZITADEL has no such event").is(Sign::Same, true));
-        }
-        done => {
-            done?;
-            run.record(step.is(sign, true));
-        }
-    }
-    Ok(())
-}
-
-async fn remove_target(run: &mut Run<'_>, target: &Target) -> Result<(), SetupError> {
-    let step = Step::new("target", &*target.name).id(&target.id);
-    if !run.may_remove(&step, "action.target.delete") {
-        return Ok(());
-    }
-    let request = json!({"id": target.id});
-    let removed = run.zitadel.call("action.v2.ActionService/DeleteTarget", &request).await;
-    removed.doing("removing the target").gone()?;
-    run.record(step.is(Sign::Remove, true));
-    Ok(())
 }
