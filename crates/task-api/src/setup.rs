@@ -180,7 +180,7 @@ fn read_text(path: &Path) -> std::io::Result<SecretString> {
     Ok(SecretString::from(text))
 }
 
-/// An error, with the names of our flags, and what the next run does.
+/// An error, with the names of our flags, and a word on the next run.
 fn told(error: &SetupError) -> String {
     let text = match error {
         SetupError::Config(error) => with_flag(error),

@@ -25,7 +25,7 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 /// ZITADEL's limit of a name, in characters.
 const LONGEST_NAME: usize = 200;
 
-/// What an API needs in ZITADEL.
+/// The things of an API in ZITADEL: its project with roles, its application with a key, service users with tokens.
 ///
 /// All things are found by their names, so a set-up can run again: it makes what is missing and changes nothing that is
 /// there. The administrator needs the role `ORG_OWNER` of the organization, and no more.

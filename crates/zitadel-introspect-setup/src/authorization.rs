@@ -16,7 +16,7 @@ use crate::{
 pub(crate) const READS: [&str; 1] = ["user.grant.read"];
 const WRITE: &str = "user.grant.write";
 
-/// Who gets which roles, and where.
+/// The roles that a user is to have.
 pub(crate) struct Wanted<'w> {
     pub(crate) organization: &'w Organization,
     /// `None` for a project that is not made yet.

@@ -36,7 +36,7 @@ pub enum SetupError {
     MissingRights {
         /// Such as `project.create`.
         rights: Vec<&'static str>,
-        /// Who can give them, and by which role.
+        /// The role that gives them, and the administrators who can give it.
         remedy: String,
     },
     /// Something exists that a search with this token does not show.
@@ -59,9 +59,9 @@ pub enum SetupError {
         what: &'static str,
         /// Its name.
         name: String,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
-        /// What to do.
+        /// The remedy.
         remedy: &'static str,
     },
     /// A file cannot be read or written.
@@ -70,7 +70,7 @@ pub enum SetupError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
     },
     /// The API does not refuse a token that was removed.

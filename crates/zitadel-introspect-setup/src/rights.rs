@@ -1,4 +1,4 @@
-//! Who runs the set-up, and what ZITADEL lets them do.
+//! The administrator who runs the set-up, and the permissions that ZITADEL gives to this user.
 //!
 //! A list of ZITADEL hides what the caller may not see, so an empty list proves nothing: the rights are asked for first.
 
@@ -89,7 +89,7 @@ impl Administrator {
         Err(SetupError::MissingRights { rights: missing.into_iter().collect(), remedy })
     }
 
-    /// What the token may do beyond what is needed.
+    /// The power of the token beyond what is needed.
     pub(crate) fn excess(&self, needs: Needs) -> Option<String> {
         (needs == Needs::OrganizationOwner && !self.roles_of_instance.is_empty()).then(|| {
             format!(

@@ -16,7 +16,7 @@ pub(crate) const SURELY: Duration = Duration::from_secs(3);
 pub(crate) const PERHAPS: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a set-up may do. It looks for each thing in any case.
+/// The limits of a set-up. It looks for each thing in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Mode {
     applies: bool,
@@ -131,18 +131,18 @@ impl<'r> Run<'r> {
     }
 }
 
-/// What a set-up has found and done.
+/// The findings and the work of a set-up.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Outcome {
     /// All things, in order.
     pub steps: Vec<Step>,
-    /// What the operator should know, a sentence each.
+    /// Facts that the operator should know, a sentence each.
     pub warnings: Vec<String>,
 }
 
 impl Outcome {
-    /// Adds what another set-up has found and done.
+    /// Adds the outcome of another set-up.
     pub fn add(&mut self, other: Self) {
         self.steps.extend(other.steps);
         self.warnings.extend(other.warnings);

@@ -24,7 +24,7 @@ pub(crate) struct SecretFile<'f> {
 }
 
 impl SecretFile<'_> {
-    /// What can be told before anything is asked.
+    /// Checks file and lifetime before anything is asked.
     pub(crate) fn check(&self, field: &'static str, of_lifetime: &'static str) -> Result<(), ConfigError> {
         secret_file::check_folder(field, self.path)?;
         if self.lifetime.is_some_and(|lifetime| lifetime < SHORTEST_LIFETIME) {

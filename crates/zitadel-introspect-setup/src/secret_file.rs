@@ -73,14 +73,14 @@ impl Pending {
     /// Writes the secret. Fails if the file was made meanwhile by somebody else.
     pub(crate) fn finish(self, text: &str) -> Result<(), SetupError> {
         create(&self.path, text)?;
-        // Whoever has opened the mark already must not take this secret for a lost one.
+        // Another run may have opened the mark already: it must not take this secret for a lost one.
         let _ = self.mark.set_len(0);
         tidy(&self.path);
         Ok(())
     }
 }
 
-/// Removes what a run that was stopped at its very end has left beside a whole file.
+/// Removes the files beside a whole file that a run has left which was stopped at its very end.
 pub(crate) fn tidy(path: &Path) {
     for extension in ["new", "pending"] {
         let _ = fs::remove_file(beside(path, extension));

@@ -4,18 +4,18 @@ use std::{fmt, path::PathBuf};
 
 use serde::{Serialize, Serializer};
 
-/// One thing that a set-up needs, and what becomes of it.
+/// One thing that a set-up needs, and the outcome for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Step {
-    /// What becomes of it.
+    /// The outcome for it.
     pub sign: Sign,
-    /// What kind of thing: `project`, `role`, `application`, `key`, `service user`, `token`, `authorization`,
+    /// The kind of thing: `project`, `role`, `application`, `key`, `service user`, `token`, `authorization`,
     /// `instance role`, `target`, `signing key`, `execution`.
     pub what: &'static str,
     /// Its name in ZITADEL, or the path of a file.
     pub name: String,
-    /// What is special about it: the roles of an authorization, what differs.
+    /// A detail: the roles of an authorization, or the difference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// Its id in ZITADEL, if it has one already.
@@ -28,7 +28,7 @@ pub struct Step {
     pub is_done: bool,
 }
 
-/// What becomes of a thing.
+/// The outcome for a thing of a set-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Sign {

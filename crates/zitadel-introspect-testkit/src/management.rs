@@ -30,19 +30,19 @@ use crate::{
 /// A call of one of these APIs.
 pub(crate) struct Call<'c> {
     pub(crate) state: &'c mut State,
-    /// Who calls.
+    /// The user who calls.
     pub(crate) caller: Id,
     /// The organization that the call is about: the one of its header, or the caller's own.
     pub(crate) organization: Id,
-    /// What stands behind the path of an older call, such as the id of a user.
+    /// The end of the path of an older call, such as the id of a user.
     pub(crate) rest: String,
     pub(crate) message: Message,
 }
 
-/// What a call answers.
+/// The answer of a call.
 pub(crate) type Outcome = Result<Value, Refusal>;
 
-/// What makes the answer.
+/// The function that makes the answer.
 type Handler = fn(&mut Call<'_>) -> Outcome;
 
 /// A request to these APIs.
@@ -53,7 +53,7 @@ pub(crate) struct Request<'r> {
     pub(crate) body: &'r [u8],
 }
 
-/// The services, with what their requests are called in messages.
+/// The services.
 const SERVICES: [&str; 7] = [
     "application.v2.ApplicationService",
     "action.v2.ActionService",

@@ -1,4 +1,4 @@
-//! Who calls ZITADEL's own APIs, and what the roles of that user permit.
+//! The user who calls ZITADEL's own APIs, and the permissions of that user's roles.
 
 use crate::model::{Id, Level, State, Token, TokenKind};
 
@@ -7,7 +7,7 @@ const ROLES: &str = include_str!("roles.txt");
 /// With this scope a token is for ZITADEL's own APIs.
 const FOR_APIS: &str = "urn:zitadel:iam:org:project:id:zitadel:aud";
 
-/// Why nobody knows who calls.
+/// Why the caller is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unknown {
     NoHeader,

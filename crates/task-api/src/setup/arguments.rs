@@ -33,7 +33,7 @@ pub(crate) struct How {
     pub(crate) json: bool,
 }
 
-/// What an API needs. `--project` is the name of the project, and `--domain` the instance.
+/// The flags of `setup api`. `--project` is the name of the project, and `--domain` the instance.
 #[derive(Debug, Args)]
 pub(crate) struct ApiArguments {
     #[command(flatten)]
@@ -69,7 +69,7 @@ pub(crate) struct ApiArguments {
     token_lifetime: Option<Time>,
 }
 
-/// Who reads events, and where webhooks go.
+/// The flags of `setup events`.
 #[derive(Debug, Args)]
 pub struct EventsArguments {
     #[command(flatten)]

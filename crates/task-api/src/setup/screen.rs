@@ -1,4 +1,4 @@
-//! Prints what a set-up does: a line for each thing as it happens, or one JSON object at the end.
+//! Prints the steps of a set-up: a line for each thing as it happens, or one JSON object at the end.
 
 use std::{path::Path, process::ExitCode, time::Duration};
 

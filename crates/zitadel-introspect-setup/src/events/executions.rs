@@ -211,8 +211,8 @@ mod tests {
     }
 
     proptest! {
-        /// What is called for an event before is called after, ours beside it; a second time changes nothing; and taking
-        /// ours away leaves what was called before.
+        /// The same targets are called for an event as before, with ours beside them. A second time changes nothing.
+        /// When ours is taken away, the same targets are called as in the beginning.
         #[test]
         fn others_are_called_as_before(
             exact in proptest::option::of(proptest::collection::btree_set("[a-d]", 1..3)),

@@ -1,4 +1,4 @@
-//! What a caller asks about itself: no role is needed.
+//! Calls about the caller itself: no role is needed.
 
 use serde_json::{Value, json};
 

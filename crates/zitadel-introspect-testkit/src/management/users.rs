@@ -107,7 +107,7 @@ fn shown(state: &State, own: &User) -> Value {
     shown
 }
 
-/// What there is of a service user.
+/// The name and the description of a service user.
 pub(crate) fn machine(own: &User) -> Value {
     let mut machine = json!({"name": own.name});
     if !own.description.is_empty() {

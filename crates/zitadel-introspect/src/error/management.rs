@@ -27,13 +27,13 @@ pub enum ManagementError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// What it means.
+    /// The meaning.
     pub kind: RefusalKind,
     /// ZITADEL's message, without control characters; the first 300 characters.
     pub message: String,
 }
 
-/// What a refusal means.
+/// The meaning of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RefusalKind {
@@ -52,7 +52,7 @@ pub enum RefusalKind {
 }
 
 impl ManagementError {
-    /// What the refusal means; `None` if there is no usable answer.
+    /// The meaning of the refusal; `None` if there is no usable answer.
     #[must_use]
     pub fn refusal(&self) -> Option<RefusalKind> {
         match self {
