@@ -1,4 +1,4 @@
-//! The change of a signing key, in two halves.
+//! The change of a signing key, in two halves. Each half can be stopped at any call and run again.
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -7,7 +7,7 @@ use crate::{
     events::{
         calls::{Target, remove_target, set_all},
         executions::Executions,
-        webhook::{WRITE_TARGET, WebhookSetup},
+        webhook::{WRITE_TARGET, WebhookSetup, place},
     },
     run::Run,
     secret_file,
@@ -27,40 +27,34 @@ impl WebhookSetup {
         self.add_key(run, &waiting)
     }
 
-    /// The second half: ZITADEL signs with the new key, and the old one is removed.
+    /// The second half: ZITADEL signs with the new key, and the old one is removed. The old target goes last, so that the
+    /// order of the keys in the file tells to the end which one is old.
     pub(super) async fn change_over(
         &self,
         run: &mut Run<'_>,
-        called: &Target,
-        waiting: &Target,
+        old: &Target,
+        new: &Target,
         found: &Executions,
     ) -> Result<(), SetupError> {
         let keys = secret_file::look(&self.signing_keys)?.unwrap_or_default();
-        let has =
-            |key: &SecretString| keys.expose_secret().lines().any(|line| line.trim() == key.expose_secret());
-        if !has(&waiting.signing_key) {
-            // The first half was stopped before the file was written.
+        if place(&keys, new).is_none() && found.count(&new.id) == 0 {
+            // Left by a half that was stopped: no server has its key, and nothing calls it.
+            return remove_target(run, new).await;
+        }
+        if place(&keys, new).is_none() {
             let step = Step::new("signing key", self.signing_keys.display().to_string());
-            return if run.may_create(&step, WRITE_TARGET) { self.add_key(run, waiting) } else { Ok(()) };
+            return if run.may_create(&step, WRITE_TARGET) { self.add_key(run, new) } else { Ok(()) };
         }
-        set_all(run, found.moved(&called.id, &waiting.id), Sign::Change).await?;
-        remove_target(run, called).await?;
-        if run.applies() && has(&called.signing_key) {
-            let is_old = |line: &&str| line.trim() == called.signing_key.expose_secret();
-            let rest: String = keys
-                .expose_secret()
-                .lines()
-                .filter(|line| !is_old(line))
-                .fold(String::new(), |text, line| format!("{text}{line}\n"));
-            secret_file::replace(&self.signing_keys, &rest)?;
+        set_all(run, found.moved(&old.id, &new.id), Sign::Change).await?;
+        if run.applies() && place(&keys, old).is_some() {
+            secret_file::replace(&self.signing_keys, &without(&keys, old))?;
         }
-        Ok(())
+        remove_target(run, old).await
     }
 
     fn add_key(&self, run: &mut Run<'_>, target: &Target) -> Result<(), SetupError> {
-        let before = secret_file::look(&self.signing_keys)?;
         let key = target.signing_key.expose_secret();
-        match before {
+        match secret_file::look(&self.signing_keys)? {
             Some(text) => {
                 let text = text.expose_secret().trim_end();
                 secret_file::replace(&self.signing_keys, &format!("{text}\n{key}\n"))?;
@@ -72,4 +66,11 @@ impl WebhookSetup {
         run.record(step.detail(detail).is(Sign::Create, true));
         Ok(())
     }
+}
+
+/// The lines of a file without the key of a target.
+fn without(keys: &SecretString, target: &Target) -> String {
+    let key = target.signing_key.expose_secret();
+    let rest = keys.expose_secret().lines().filter(|line| line.trim() != key);
+    rest.fold(String::new(), |text, line| text + line + "\n")
 }

@@ -38,7 +38,7 @@ pub struct WebhookSetup {
     changes_key: bool,
 }
 
-/// The targets of this set-up: the one that is called, and the one that waits while the key is changed.
+/// The targets of this set-up: the one that is called, and a newer one that waits while the key is changed.
 #[derive(Default)]
 struct Pair {
     called: Option<Target>,
@@ -215,19 +215,16 @@ impl WebhookSetup {
             }
             return Ok(true);
         };
-        let key = target.map(|target| target.signing_key.expose_secret());
-        if key.is_some_and(|key| text.expose_secret().lines().any(|line| line.trim() == key)) {
+        if target.is_some_and(|target| place(&text, target).is_some()) {
             run.record(step.is(Sign::Same, true));
             return Ok(true);
         }
         let step = step.detail("lacks the key of the target");
         if run.may_change(&step, WRITE_TARGET)
-            && let Some(key) = key
+            && let Some(target) = target
         {
-            secret_file::replace(
-                &self.signing_keys,
-                &format!("{}\n{key}\n", text.expose_secret().trim_end()),
-            )?;
+            let (text, key) = (text.expose_secret().trim_end(), target.signing_key.expose_secret());
+            secret_file::replace(&self.signing_keys, &format!("{text}\n{key}\n"))?;
             run.record(step.is(Sign::Change, true));
             return Ok(true);
         }
@@ -243,8 +240,10 @@ impl WebhookSetup {
         let names = self.names();
         let mut ours = targets(zitadel).await?;
         ours.retain(|target| names.contains(&target.name));
-        // The one that is called most is the one that is called; where none is, the one with the shorter name.
-        ours.sort_by_key(|target| (usize::MAX - found.count(&target.id), target.name.len()));
+        // The file has the keys in the order in which they came. Without it, the target that is called counts.
+        let keys = secret_file::look(&self.signing_keys)?.unwrap_or_default();
+        let place = |target: &Target| place(&keys, target).unwrap_or(usize::MAX);
+        ours.sort_by_key(|target| (place(target), usize::MAX - found.count(&target.id), target.name.len()));
         let mut ours = ours.into_iter();
         Ok(Pair { called: ours.next(), waiting: ours.next() })
     }
@@ -257,8 +256,12 @@ impl WebhookSetup {
             warnings
                 .push(format!("{} is plain http: others on the way can read which users change", self.url));
         }
+        if self.changes_key {
+            return Ok(warnings);
+        }
         let pair = self.pair(zitadel, &executions(zitadel).await?).await?;
-        if !self.changes_key && pair.waiting.is_some() {
+        let keys = secret_file::look(&self.signing_keys)?.unwrap_or_default();
+        if pair.waiting.is_some_and(|waiting| place(&keys, &waiting).is_some()) {
             warnings.push(
                 "a new signing key waits: when the servers have read the file, run this with the change of the key once more"
                     .to_owned(),
@@ -266,6 +269,11 @@ impl WebhookSetup {
         }
         Ok(warnings)
     }
+}
+
+/// The line of a file that has the key of a target.
+pub(super) fn place(keys: &SecretString, target: &Target) -> Option<usize> {
+    keys.expose_secret().lines().position(|line| line.trim() == target.signing_key.expose_secret())
 }
 
 async fn administrator(zitadel: &Management) -> Result<Administrator, SetupError> {

@@ -108,3 +108,59 @@ async fn two_at_once_do_not_make_two_keys() {
     let projects = world.snapshot().await["projects"].to_string();
     assert_eq!(projects, r#"[["tasks",["admin"],[["tasks",1]]]]"#);
 }
+
+#[tokio::test]
+async fn a_change_of_keys_is_stopped_at_each_call() {
+    let url = "https://tasks.example.com/zitadel/events";
+    let change = async |world: &World| {
+        let setup = WebhookSetup::new("tasks", url, world.file("signing-keys")).unwrap().change_key();
+        setup.run(&world.zitadel, Mode::apply(), &mut |_| {}).await
+    };
+    let (mut call, mut is_whole, mut begun_again) = (0, false, 0);
+    while !is_whole {
+        let world = World::new().await;
+        change(&world).await.unwrap(); // makes the first target
+        let old = world.text("signing-keys");
+        change(&world).await.unwrap();
+        let both = world.text("signing-keys");
+        let new = both.strip_prefix(&old).unwrap();
+        let fault = Fault::reset().on(Endpoint::Management);
+        world.issuer.inject(fault.after(call));
+        is_whole = change(&world).await.is_ok();
+        world.issuer.heal();
+        if !is_whole {
+            change(&world).await.unwrap();
+        }
+        let snapshot = world.snapshot().await;
+        if world.text("signing-keys") == new {
+            assert_eq!(snapshot["targets"], serde_json::json!([["tasks-2", url]]), "stopped at call {call}");
+        } else {
+            // Only the answer of the last call was lost: the change is complete, and the next run begins another.
+            assert!(world.text("signing-keys").starts_with(new), "stopped at call {call}");
+            begun_again += 1;
+        }
+        let executions = snapshot["executions"].as_array().unwrap();
+        let is_moved = |one: &serde_json::Value| one[1] == serde_json::json!(["tasks-2"]);
+        assert!(executions.iter().all(is_moved) && executions.len() > 20, "stopped at call {call}");
+        call += 1;
+    }
+    assert!(call > 20 && begun_again == 1, "it was stopped at each call: {call}, {begun_again}");
+}
+
+#[tokio::test]
+async fn a_second_target_whose_answer_was_lost_is_made_anew() {
+    let world = World::new().await;
+    let url = "https://tasks.example.com/zitadel/events";
+    let setup = WebhookSetup::new("tasks", url, world.file("signing-keys")).unwrap().change_key();
+    let change = async || setup.run(&world.zitadel, Mode::apply(), &mut |_| {}).await;
+    change().await.unwrap();
+    let old = world.text("signing-keys");
+    let lost = Fault::reset().on(Endpoint::Management).for_call("ActionService/CreateTarget");
+    world.issuer.inject(lost.times(1));
+    change().await.unwrap_err();
+    assert_eq!(world.text("signing-keys"), old);
+    change().await.unwrap(); // removes what nothing calls
+    change().await.unwrap();
+    let both = world.text("signing-keys");
+    assert!(both.starts_with(&old) && both.lines().count() == 2);
+}
