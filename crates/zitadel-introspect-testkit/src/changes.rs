@@ -4,7 +4,7 @@
 mod projects;
 mod users;
 
-use std::time::Instant;
+use std::time::{Instant, UNIX_EPOCH};
 
 use serde_json::json;
 
@@ -23,6 +23,13 @@ impl State {
         let created = self.time_of_push();
         let birth = Birth { at: Instant::now(), created, changed: created };
         self.births.insert(id.to_owned(), birth);
+    }
+
+    /// Whether a key was made with an end that is over.
+    pub(crate) fn has_ended(&self, key: &str) -> bool {
+        let end = self.ends.get(key).and_then(|end| humantime::parse_rfc3339(end).ok());
+        let seconds = end.and_then(|end| end.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_secs());
+        seconds.is_some_and(|end| i64::try_from(end).is_ok_and(|end| end <= self.now()))
     }
 
     /// Remembers when a thing was changed.

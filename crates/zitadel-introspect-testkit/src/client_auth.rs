@@ -94,7 +94,7 @@ fn prove_assertion<'a>(assertion: &str, state: &'a State, issuer: &str) -> Resul
     else {
         return Err(refused);
     };
-    let key = keys.iter().find(|key| key.id == key_id);
+    let key = keys.iter().find(|key| key.id == key_id && !state.has_ended(&key.id));
     if key.is_some_and(|key| signed.is_signed_by(key)) { Ok(application) } else { Err(refused) }
 }
 

@@ -244,11 +244,15 @@ impl Faults {
                 && (fault.token.is_none() || fault.token.as_deref() == token)
                 && fault.call.as_ref().is_none_or(|call| path.ends_with(&**call))
         };
-        let at = self.0.iter().position(concerns)?;
-        if self.0[at].after > 0 {
-            self.0[at].after -= 1;
-            return None;
+        let mut at = None;
+        for (index, fault) in self.0.iter_mut().enumerate().filter(|(_, fault)| concerns(fault)) {
+            if fault.after == 0 {
+                at = Some(index);
+                break;
+            }
+            fault.after -= 1;
         }
+        let at = at?;
         let kind = self.0[at].kind.clone();
         if let Some(times) = &mut self.0[at].times {
             *times -= 1;

@@ -265,7 +265,7 @@ impl State {
         let fits = |own: &&Execution| own.on.fitness(event).is_some();
         let best = self.executions.iter().filter(fits).max_by_key(|own| own.on.fitness(event));
         let ids = best.map_or(&[][..], |best| &best.targets);
-        let targets = self.targets.iter().filter(|own| ids.contains(&own.id));
+        let targets = ids.iter().filter_map(|id| self.targets.iter().find(|own| own.id == *id));
         targets.filter_map(|own| Target::on_this_machine(&own.endpoint, &own.signing_key)).collect()
     }
 

@@ -55,6 +55,9 @@ fn proven(state: &State, assertion: &str, issuer: &str) -> Option<String> {
     let signed = Signed::read(assertion).ok()?;
     let (subject, key_id) = signed.subject_and_key()?;
     let own = state.user_keys.iter().find(|own| own.user == subject && own.key.id == key_id)?;
+    if state.has_ended(&key_id) {
+        return None;
+    }
     let is_active = state.users.iter().any(|user| user.id == subject && user.state == UserState::Active);
     let is_right = signed.is_timely(state.now(), ASSERTION_LIFE)
         && signed.is_for(issuer)

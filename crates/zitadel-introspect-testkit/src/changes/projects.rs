@@ -13,6 +13,9 @@ use crate::{
 impl State {
     pub(crate) fn add_project(&mut self, id: Option<Id>, organization: &str, name: &str) -> Id {
         let id = id.unwrap_or_else(|| self.new_id());
+        if self.removed.remove(&id) {
+            self.projects.retain(|own| own.id != id);
+        }
         self.projects.push(Project {
             id: id.clone(),
             name: name.to_owned(),

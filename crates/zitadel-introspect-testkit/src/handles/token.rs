@@ -256,7 +256,9 @@ impl State {
                 other.dead = true;
             }
         }
-        let owner = self.user(&token.user).organization.clone();
+        // The tokens of a user who was removed are dead already, and nothing tells of them.
+        let Some(user) = self.users.iter().find(|user| user.id == token.user) else { return };
+        let owner = user.organization.clone();
         match token.kind {
             TokenKind::Pat => {
                 let payload = json!({"tokenId": token.id});

@@ -50,6 +50,7 @@ pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
     let filters = call.message.filters("filters", "ApplicationSearchFilter.Filter")?;
     let matches = |own: &&Application| {
         call.state.is_listed(&own.id)
+            && !call.state.removed.contains(&own.project)
             && filters.iter().all(|(name, wanted)| match &**name {
                 "projectIdFilter" => wanted["projectId"] == own.project,
                 "nameFilter" => wanted["name"] == own.name,
@@ -69,7 +70,8 @@ pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
 /// `application.v2.ApplicationService/GetApplication`
 pub(crate) fn get(call: &mut Call<'_>) -> Outcome {
     let id = call.message.name("applicationId")?;
-    let found = call.state.applications.iter().find(|own| own.id == id);
+    let is_it = |own: &&Application| own.id == id && !call.state.removed.contains(&own.project);
+    let found = call.state.applications.iter().find(is_it);
     let found = found.ok_or_else(|| Refusal::not_found("Errors.App.NotExisting", "QUERY-pCP8P"))?;
     call.may_in(&owner(call.state, found).unwrap_or_default(), "project.app.read")?;
     Ok(json!({"application": shown(call.state, found)}))
@@ -110,7 +112,8 @@ pub(crate) fn create_key(call: &mut Call<'_>) -> Outcome {
     let application = call.message.name("applicationId")?;
     let project = call.message.name("projectId")?;
     let end = call.message.end()?;
-    let is_it = |own: &&Application| own.id == application && own.project == project;
+    let is_removed = call.state.removed.contains(&project);
+    let is_it = |own: &&Application| own.id == application && own.project == project && !is_removed;
     let found = call.state.applications.iter().find(is_it);
     let found = found.ok_or_else(|| Refusal::precondition("Application not found", "COMMAND-sak25"))?;
     call.may_in(&owner(call.state, found).unwrap_or_default(), WRITE)?;

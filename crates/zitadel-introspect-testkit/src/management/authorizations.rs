@@ -80,9 +80,11 @@ pub(crate) fn delete(call: &mut Call<'_>) -> Outcome {
 /// `authorization.v2.AuthorizationService/DeactivateAuthorization`
 pub(crate) fn deactivate(call: &mut Call<'_>) -> Outcome {
     let found = mine(call, WRITE)?.ok_or_else(unknown)?;
-    call.state.grant(&found.id).active = false;
-    call.state.emit_for_grant(&found.id, "user.grant.deactivated", None);
-    call.state.touch(&found.id);
+    if found.active {
+        call.state.grant(&found.id).active = false;
+        call.state.emit_for_grant(&found.id, "user.grant.deactivated", None);
+        call.state.touch(&found.id);
+    }
     Ok(json!({"changeDate": call.state.dates(&found.id).1}))
 }
 

@@ -81,7 +81,7 @@ pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
 pub(crate) fn get(call: &mut Call<'_>) -> Outcome {
     let id = call.message.name("projectId")?;
     call.may("project.read")?;
-    let found = call.state.projects.iter().find(|own| own.id == id);
+    let found = call.state.projects.iter().find(|own| own.id == id && !call.state.removed.contains(&id));
     let found = found.ok_or_else(|| Refusal::not_found("Project not found", "QUERY-fk2fs"))?;
     Ok(json!({"project": shown(call.state, found)}))
 }
@@ -143,7 +143,8 @@ pub(crate) fn list_roles(call: &mut Call<'_>) -> Outcome {
     let project = call.message.name("projectId")?;
     let filters = call.message.filters("filters", "ProjectRoleSearchFilter.Filter")?;
     call.may("project.role.read")?;
-    let found = call.state.projects.iter().find(|own| own.id == project);
+    let is_it = |own: &&Project| own.id == project && !call.state.removed.contains(&project);
+    let found = call.state.projects.iter().find(is_it);
     let keys = found.map_or(&[][..], |own| &own.roles).iter();
     let matches = |key: &&String| {
         call.state.is_listed(&role_id(&project, key))
