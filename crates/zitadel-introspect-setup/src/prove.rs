@@ -26,7 +26,8 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 /// A proof that an API refuses a token soon after it was removed.
 ///
 /// It makes a service user without any role, calls a route of the API with its personal access token, removes the token,
-/// and waits until the API refuses it. The service user is removed in any case.
+/// and waits until the API refuses it. The service user is removed after a failure as well; a process that is
+/// killed leaves it, and its token ends within an hour.
 #[derive(Debug, Clone)]
 pub struct Proof {
     organization: Option<String>,
@@ -40,10 +41,17 @@ impl Proof {
     ///
     /// [`ConfigError`] if `route` is no address of http or https.
     pub fn new(route: &str) -> Result<Self, ConfigError> {
-        let is_http = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+        let is_http = |url: &Url| {
+            let has_secret = !url.username().is_empty() || url.password().is_some();
+            matches!(url.scheme(), "http" | "https") && url.has_host() && !has_secret
+        };
         let route = Url::parse(route).ok().filter(is_http).ok_or_else(|| {
             let remedy = "give the address of a route that needs a valid token";
-            ConfigError::invalid("prove", "is no address of http or https".to_owned(), remedy)
+            ConfigError::invalid(
+                "prove",
+                "is no address of http or https without user information".to_owned(),
+                remedy,
+            )
         })?;
         Ok(Self { organization: None, route })
     }

@@ -16,6 +16,9 @@ use crate::error::SetupError;
 
 /// A key.json has about 2 KiB; a file with signing keys less.
 const MAX_BYTES: u64 = 64 * 1024;
+/// The ends of the names of files beside a secret: files of others have other names.
+const PENDING: &str = "setup-pending";
+const NEW: &str = "setup-new";
 
 /// A file that is about to get its secret. While it lives, no other run writes the same file.
 pub(crate) struct Pending {
@@ -34,7 +37,7 @@ pub(crate) fn look(path: &Path) -> Result<Option<SecretString>, SetupError> {
 
 /// Whether the file is there, or was about to get its secret.
 pub(crate) fn is_begun(path: &Path) -> bool {
-    path.exists() || beside(path, "pending").exists()
+    path.exists() || beside(path, PENDING).exists()
 }
 
 fn read(path: &Path) -> io::Result<SecretString> {
@@ -49,8 +52,12 @@ fn read(path: &Path) -> io::Result<SecretString> {
 impl Pending {
     /// Takes the file, and tells the end of the secret that an earlier run has asked for and not received.
     pub(crate) fn open(path: &Path) -> Result<(Self, Option<String>), SetupError> {
+        let is_link = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+        if is_link(path) || is_link(&beside(path, PENDING)) {
+            return Err(SetupError::file(path, "it is a symbolic link: name the file itself"));
+        }
         let mut options = private();
-        let mark = options.read(true).create(true).truncate(false).open(beside(path, "pending"));
+        let mark = options.read(true).create(true).truncate(false).open(beside(path, PENDING));
         let mut mark = mark.map_err(|error| cannot(path, &error))?;
         mark.try_lock().map_err(|_| SetupError::file(path, "another set-up is making it just now"))?;
         if path.exists() {
@@ -59,6 +66,12 @@ impl Pending {
         let mut lost = String::new();
         mark.read_to_string(&mut lost).map_err(|error| cannot(path, &error))?;
         let lost = Some(lost.trim().to_owned()).filter(|lost| !lost.is_empty());
+        if lost.as_ref().is_some_and(|lost| humantime::parse_rfc3339(lost).is_err()) {
+            return Err(SetupError::file(
+                path,
+                "the file beside it (.setup-pending) is not of a set-up: move it away",
+            ));
+        }
         Ok((Self { path: path.to_owned(), mark }, lost))
     }
 
@@ -82,21 +95,21 @@ impl Pending {
 
 /// Removes the files beside a whole file that a run has left which was stopped at its very end.
 pub(crate) fn tidy(path: &Path) {
-    for extension in ["new", "pending"] {
+    for extension in [NEW, PENDING] {
         let _ = fs::remove_file(beside(path, extension));
     }
 }
 
 /// Replaces a file that this set-up has made, as a whole.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), SetupError> {
-    let new = beside(path, "new");
+    let new = beside(path, NEW);
     let replaced = write_private(&new, text).and_then(|()| fs::rename(&new, path));
     replaced.map_err(|error| SetupError::file(path, format!("it cannot be written ({error})")))
 }
 
 /// Makes a file, as a whole or not at all.
 pub(crate) fn create(path: &Path, text: &str) -> Result<(), SetupError> {
-    let new = beside(path, "new");
+    let new = beside(path, NEW);
     // A link in place of a renaming: it never replaces a file.
     let made = write_private(&new, text).and_then(|()| fs::hard_link(&new, path));
     let _ = fs::remove_file(&new);
@@ -158,9 +171,9 @@ mod tests {
         drop(pending);
         let (mut pending, lost) = Pending::open(&path).unwrap();
         assert_eq!(lost.as_deref(), Some("2099-01-01T00:00:00.123Z"));
-        pending.mark("2099").unwrap();
+        pending.mark("2099-01-01T00:00:00Z").unwrap();
         // Another run has opened the mark before the secret is whole: it must not take the secret for a lost one.
-        let late = File::open(beside(&path, "pending")).unwrap();
+        let late = File::open(beside(&path, PENDING)).unwrap();
         pending.finish("secret").unwrap();
         assert_eq!(io::read_to_string(late).unwrap(), "");
         assert_eq!(look(&path).unwrap().unwrap().expose_secret(), "secret");

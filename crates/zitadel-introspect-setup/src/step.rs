@@ -93,7 +93,9 @@ impl fmt::Display for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} {:<13} {:?}", self.sign.as_str(), self.what, self.name)?;
         if let Some(detail) = &self.detail {
-            write!(formatter, "  {detail}")?;
+            // It may have a text of ZITADEL.
+            let printable = detail.chars().map(|c| if c.is_control() { ' ' } else { c });
+            write!(formatter, "  {}", printable.collect::<String>())?;
         }
         Ok(())
     }

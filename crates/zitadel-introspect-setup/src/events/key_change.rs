@@ -17,6 +17,12 @@ use crate::{
 impl WebhookSetup {
     /// The first half of a change of keys: the servers learn the new key before ZITADEL signs with it.
     pub(super) async fn prepare(&self, run: &mut Run<'_>, called: &Target) -> Result<(), SetupError> {
+        let keys = secret_file::look(&self.signing_keys)?.unwrap_or_default();
+        if place(&keys, called).is_none() {
+            let remedy = "run this without the change of the key first, with the file that the servers read";
+            let name = self.signing_keys.display().to_string();
+            return Err(SetupError::conflict("file", &name, "does not have the key of the target", remedy));
+        }
         let name = self.names().into_iter().find(|name| *name != called.name).unwrap_or_default();
         let step = Step::new("target", &*name).detail("waits with a new signing key; nothing calls it yet");
         if !run.may_create(&step, WRITE_TARGET) {

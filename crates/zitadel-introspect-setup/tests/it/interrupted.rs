@@ -90,7 +90,7 @@ async fn a_lost_key_is_removed_though_the_list_lags_behind() {
     let key = "ApplicationService/CreateApplicationKey";
     world.issuer.inject(Fault::reset().on(Endpoint::Management).for_call(key).times(1));
     world.run(&world.tasks(), Mode::apply()).await.unwrap_err();
-    assert_eq!(world.files(), ["key.json.pending"]);
+    assert_eq!(world.files(), ["key.json.setup-pending"]);
     world.run(&world.tasks(), Mode::apply()).await.unwrap();
     world.issuer.set_list_lag(Duration::ZERO);
     let projects = world.snapshot().await["projects"].to_string();

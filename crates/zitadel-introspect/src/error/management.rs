@@ -45,7 +45,7 @@ pub enum RefusalKind {
     AlreadyExists,
     /// It is not there.
     NotFound,
-    /// This ZITADEL does not have this call: it is older than version 4.
+    /// This ZITADEL does not have this call: it is older than version 4.5.
     UnknownMethod,
     /// Something else: the message says what.
     Other,
@@ -118,7 +118,7 @@ impl fmt::Display for Refusal {
             RefusalKind::UnknownMethod => {
                 write!(
                     formatter,
-                    "this ZITADEL does not have this call ({message}): version 4 or newer is needed"
+                    "this ZITADEL does not have this call ({message}): a newer version 4 is needed (4.5, or later)"
                 )
             }
             _ => write!(formatter, "ZITADEL refuses: {message}"),
