@@ -1,6 +1,11 @@
 //! Prints the steps of a set-up: a line for each thing as it happens, or one JSON object at the end.
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{
+    path::Path,
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use serde_json::json;
 use zitadel_introspect::Issuer;
@@ -17,11 +22,14 @@ pub(crate) struct Screen {
     is_json: bool,
     is_plan: bool,
     updates: bool,
+    /// For the report of a set-up that failed: what it made stays.
+    steps: Mutex<Vec<Step>>,
 }
 
 impl Screen {
     pub(crate) fn new(how: &How) -> Self {
-        let screen = Self { is_json: how.json, is_plan: how.dry_run, updates: how.update };
+        let screen =
+            Self { is_json: how.json, is_plan: how.dry_run, updates: how.update, steps: Mutex::default() };
         if !screen.is_json {
             Report::others_can_read("admin", Some(&how.admin_token_file));
         }
@@ -31,6 +39,7 @@ impl Screen {
     /// One thing, as soon as it is looked at, planned or done.
     pub(crate) fn step(&self, step: &Step) {
         if self.is_json {
+            self.steps.lock().unwrap_or_else(PoisonError::into_inner).push(step.clone());
             return;
         }
         let file = step.file.as_ref().filter(|file| Path::new(&step.name) != **file);
@@ -70,7 +79,8 @@ impl Screen {
     /// The problem that has stopped a set-up, and the exit code.
     pub(crate) fn fail(&self, problem: &str) -> ExitCode {
         if self.is_json {
-            Report::print(&json!({"error": problem}).to_string());
+            let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+            Report::print(&json!({"error": problem, "steps": *steps}).to_string());
         }
         say(&format!("error: {problem}"));
         ExitCode::from(BAD_CONFIGURATION)

@@ -146,6 +146,18 @@ async fn a_plan_and_a_report_for_programs() {
 }
 
 #[tokio::test]
+async fn a_report_of_a_failure_says_what_was_made() {
+    let world = World::new().await;
+    let key = "ApplicationService/CreateApplicationKey";
+    world.issuer.inject(Fault::reset().on(Endpoint::Management).for_call(key));
+    let (status, report) = world.setup(&format!("{API} --json")).await;
+    let report: Value = serde_json::from_str(report.lines().next().unwrap()).unwrap();
+    let made: Vec<_> = report["steps"].as_array().unwrap().iter().map(|step| step["what"].clone()).collect();
+    assert_eq!((status, made), (Some(2), vec!["project".into(), "role".into(), "application".into()]));
+    assert!(report["error"].as_str().unwrap().contains("goes on from there"), "{report}");
+}
+
+#[tokio::test]
 async fn what_differs_is_left_and_told_by_the_exit_status() {
     let world = World::new().await;
     expect(&world.setup("api --project tasks --role admin --role editor --robot boss=admin").await, 0, &[]);
