@@ -3,7 +3,8 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use zitadel_introspect::{Management, ManagementError, RefusalKind};
+use url::Url;
+use zitadel_introspect::{ConfigError, Management, ManagementError, RefusalKind};
 
 use crate::error::SetupError;
 
@@ -81,4 +82,15 @@ pub(crate) fn decoded(answer: &Value, member: &'static str, doing: &str) -> Resu
     let json = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
     let unusable = || SetupError::Answer { doing: doing.to_owned(), member };
     json.map(SecretString::from).ok_or_else(unusable)
+}
+
+/// An address of http or https in a setting. User information in it would be a secret that is shown.
+pub(crate) fn address(field: &'static str, text: &str, remedy: &'static str) -> Result<Url, ConfigError> {
+    let is_plain = |url: &Url| {
+        let has_secret = !url.username().is_empty() || url.password().is_some();
+        matches!(url.scheme(), "http" | "https") && url.has_host() && !has_secret
+    };
+    let problem = "is no address of http or https without user information";
+    let invalid = || ConfigError::invalid(field, problem.to_owned(), remedy);
+    Url::parse(text).ok().filter(is_plain).ok_or_else(invalid)
 }

@@ -8,6 +8,7 @@ use url::Url;
 use zitadel_introspect::{ConfigError, Management};
 
 use crate::{
+    answer::address,
     error::SetupError,
     expiry,
     rights::{Administrator, Needs},
@@ -41,18 +42,7 @@ impl Proof {
     ///
     /// [`ConfigError`] if `route` is no address of http or https.
     pub fn new(route: &str) -> Result<Self, ConfigError> {
-        let is_http = |url: &Url| {
-            let has_secret = !url.username().is_empty() || url.password().is_some();
-            matches!(url.scheme(), "http" | "https") && url.has_host() && !has_secret
-        };
-        let route = Url::parse(route).ok().filter(is_http).ok_or_else(|| {
-            let remedy = "give the address of a route that needs a valid token";
-            ConfigError::invalid(
-                "prove",
-                "is no address of http or https without user information".to_owned(),
-                remedy,
-            )
-        })?;
+        let route = address("prove", route, "give the address of a route that needs a valid token")?;
         Ok(Self { organization: None, route })
     }
 
@@ -151,7 +141,14 @@ mod tests {
     #[test]
     fn a_route_is_an_address() {
         assert!(Proof::new("http://localhost:8089/api/tasks").is_ok());
-        for text in ["", "localhost:8089", "/api/tasks", "ftp://host/x"] {
+        for text in [
+            "",
+            "localhost:8089",
+            "/api/tasks",
+            "ftp://host/x",
+            "http://me:secret@host/x",
+            "http://me@host/x",
+        ] {
             assert!(Proof::new(text).is_err(), "{text}");
         }
     }

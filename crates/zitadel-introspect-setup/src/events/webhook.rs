@@ -8,7 +8,7 @@ use url::Url;
 use zitadel_introspect::{ConfigError, EventTarget, Management, RefusalKind};
 
 use crate::{
-    answer::{Doing, text},
+    answer::{Doing, address, text},
     error::SetupError,
     events::{
         calls::{Target, executions, remove_target, set, set_all, targets},
@@ -56,18 +56,7 @@ impl WebhookSetup {
         url: &str,
         signing_keys: impl Into<PathBuf>,
     ) -> Result<Self, ConfigError> {
-        let is_http = |url: &Url| {
-            let has_secret = !url.username().is_empty() || url.password().is_some();
-            matches!(url.scheme(), "http" | "https") && url.has_host() && !has_secret
-        };
-        let url = Url::parse(url).ok().filter(is_http).ok_or_else(|| {
-            let remedy = "give the address of the server with the path `/zitadel/events`";
-            ConfigError::invalid(
-                "url",
-                "is no address of http or https without user information".to_owned(),
-                remedy,
-            )
-        })?;
+        let url = address("url", url, "give the address of the server with the path `/zitadel/events`")?;
         Ok(Self { name: name.into(), url, signing_keys: signing_keys.into(), changes_key: false })
     }
 
